@@ -1,0 +1,24 @@
+"""Run one experiment: `python run.py task=maze algo=ilql`."""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> float:
+    """Run what the configuration names, and return its objective (so that sweepers can read it)."""
+    from lmrl.checks import ConfigError, check_config  # needs no torch: mistakes are answered at once
+
+    try:
+        check_config(cfg)
+        from lmrl.experiment import run
+
+        return run(cfg)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Play episodes with the current policy between training epochs, and log how good it is."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import distributed
+
+from lmrl.envs.core import TextEnv
+from lmrl.evaluation import Evaluation, evaluate, evaluation_starts
+from lmrl.policies.core import Policy
+from lmrl.rollout import Start
+from lmrl.scores import Anchors
+
+
+class Evaluate(pl.Callback):
+    """Log `eval/...` of the policy every few training epochs, and after the last one.
+
+    Each process plays its share of the validation starts; the episodes are gathered, so all processes log the same
+    numbers and a `ModelCheckpoint` may monitor `eval/return_mean`. The starts are the same every time, and are not
+    those of the reported evaluation.
+
+    Args:
+        make_env: builds one environment.
+        memory: how many of the last turns the policy may see; `None` for all.
+        anchors: the task's score anchors; without them no `eval/score` is logged.
+        every_n_epochs: evaluate after each so many epochs.
+        repeats: how often each start is played.
+        slots: how many environments a process plays at once.
+        seed: the run's seed.
+    """
+
+    def __init__(
+        self,
+        *,
+        make_env: Callable[[], TextEnv],
+        memory: int | None,
+        anchors: Anchors | None,
+        every_n_epochs: int = 1,
+        repeats: int = 4,
+        slots: int = 64,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (("every_n_epochs", every_n_epochs), ("repeats", repeats), ("slots", slots)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.make_env = make_env
+        self.memory = memory
+        self.anchors = anchors
+        self.every_n_epochs = every_n_epochs
+        self.repeats = repeats
+        self.slots = slots
+        self.seed = seed
+        self.latest: Evaluation | None = None
+        """The newest evaluation of all processes together. `None`: there was none yet."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Evaluate if it is time, and log the results."""
+        if (trainer.current_epoch + 1) % self.every_n_epochs and not _is_last_epoch(trainer):
+            return
+        starts = evaluation_starts(self.make_env, self.repeats, self.seed, stream="validation")
+        self.latest = self._play(pl_module, starts, trainer.global_rank, trainer.world_size)
+        numbers = self.latest.summary(self.anchors)
+        logged = {
+            f"eval/{name}": numbers[name]
+            for name in ("return_mean", "score", "success_rate", "invalid_action_rate", "turns_mean")
+            if numbers[name] is not None
+        }
+        logged["rollout/turns_per_second"] = self.latest.rollout["turns_per_second"]
+        # The values are equal on all processes; `sync_dist` only tells Lightning so.
+        pl_module.log_dict(logged, on_step=False, on_epoch=True, batch_size=1, sync_dist=trainer.world_size > 1)
+
+    def _play(self, pl_module: pl.LightningModule, starts: Sequence[Start], rank: int, world: int) -> Evaluation:
+        """Play this process's share of the starts and put all shares together, in the order of the starts."""
+        began = time.perf_counter()
+        modes = [(module, module.training) for module in pl_module.modules()]
+        pl_module.eval()
+        try:
+            with torch.no_grad():
+                share = evaluate(
+                    _policy(pl_module), self.make_env, starts[rank::world], memory=self.memory, slots=self.slots
+                )
+        finally:
+            # One by one: frozen parts stay in evaluation mode when the whole goes back to training.
+            for module, was_training in modes:
+                module.training = was_training
+        played: list[Any] = [None] * len(starts)
+        for other, trajectories in enumerate(_gathered(share.trajectories)):
+            played[other::world] = trajectories
+        seconds = max(_gathered(time.perf_counter() - began))
+        return Evaluation(tuple(starts), tuple(played), seconds)
+
+
+def _policy(pl_module: pl.LightningModule) -> Policy:
+    """Return the module's policy.
+
+    Raises:
+        TypeError: the module has none.
+    """
+    make_policy = getattr(pl_module, "policy", None)
+    if not callable(make_policy):
+        raise TypeError(f"{type(pl_module).__name__} has no policy() to evaluate")
+    policy = make_policy()
+    if not isinstance(policy, Policy):
+        raise TypeError(f"{type(pl_module).__name__}.policy() returned a {type(policy).__name__}, which cannot act")
+    return policy
+
+
+def _is_last_epoch(trainer: pl.Trainer) -> bool:
+    """Tell whether training ends with this epoch, by its number of epochs or of steps."""
+    by_epochs = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
+    by_steps = trainer.max_steps > 0 and trainer.global_step >= trainer.max_steps
+    return by_epochs or by_steps or trainer.should_stop
+
+
+def _gathered(value: Any) -> list[Any]:
+    """Return the value of each process, in order of rank."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values

@@ -1,0 +1,165 @@
+"""Make, look at, export and import offline data: `python -m lmrl.data inspect task=maze`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+_USAGE = """
+  python -m lmrl.data generate task=maze                       make the data of a task
+  python -m lmrl.data inspect  task=maze --episodes 3          statistics and a few episodes
+  python -m lmrl.data export   task=maze --to maze.jsonl       one chat per line (.jsonl), or a dataset folder
+  python -m lmrl.data import   task=maze --file published.jsonl   store a published file as a dataset
+Anything like key=value changes the configuration, as for run.py: task.env.layout=umaze, data_dir=/elsewhere.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status; errors of the user's making end in one line on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m lmrl.data", usage=_USAGE, description=__doc__)
+    parser.add_argument("command", choices=sorted(_COMMANDS))
+    parser.add_argument("overrides", nargs="*", help="task=NAME and other configuration overrides")
+    parser.add_argument("--episodes", type=int, default=3, help="how many episodes to show (inspect)")
+    parser.add_argument("--to", type=Path, help="a .jsonl file or a new folder (export); a new folder (import)")
+    parser.add_argument("--file", type=Path, help="the published file (import)")
+    parser.add_argument("--config", type=Path, help="the configuration folder; default: conf")
+    options = parser.parse_intermixed_args(arguments)
+    # The libraries are loaded only now, so that --help and typing errors answer at once.
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        _COMMANDS[options.command](_task(options.overrides, options.config), options)
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        # Hydra wraps what a constructor complained of; the complaint itself is what helps.
+        cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
+        print(f"error: {cause}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _task(overrides: Sequence[str], folder: Path | None) -> Any:
+    """Return the configuration of the task alone, so that data need neither a model nor an algorithm.
+
+    Raises:
+        FileNotFoundError: there is no configuration folder.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    beside_sources = Path(__file__).resolve().parents[3] / "conf"
+    places = [folder] if folder else [Path.cwd() / "conf", beside_sources]
+    found = next((place for place in places if (place / "task").is_dir()), None)
+    if found is None:
+        raise FileNotFoundError(f"no configuration folder with a task group: looked at {', '.join(map(str, places))}")
+    whole = OmegaConf.load(found / "config.yaml") if (found / "config.yaml").is_file() else OmegaConf.create()
+    root = {"defaults": ["_self_", {"task": "???"}], "data_dir": OmegaConf.select(whole, "data_dir") or "data"}
+    ConfigStore.instance().store(name="lmrl_data", node=root)
+    with initialize_config_dir(str(found.resolve()), version_base="1.3"):
+        return compose("lmrl_data", overrides=list(overrides)).task
+
+
+def _recipe(task: Any) -> Any:
+    """Build the task's recipe."""
+    from hydra.utils import instantiate
+
+    return instantiate(task.dataset.recipe, _convert_="all")
+
+
+def _published(task: Any) -> dict[str, int | float]:
+    """Return the paper's statistics as plain numbers."""
+    return {str(name): value for name, value in (task.dataset.get("published") or {}).items()}
+
+
+def _folder(task: Any) -> Path:
+    """Return the folder with the task's data, which are made first if there are none."""
+    from lmrl.data.generate import folder_of, generate
+
+    if task.dataset.get("folder"):
+        return Path(task.dataset.folder)
+    recipe = _recipe(task)
+    place = folder_of(recipe, task.dataset.root)
+    return place if place.exists() else generate(recipe, task.dataset.root, published=_published(task))
+
+
+def _generate(task: Any, options: argparse.Namespace) -> None:  # noqa: ARG001 - all commands share one signature
+    """Make the data and say where they are."""
+    print(_folder(task))
+
+
+def _inspect(task: Any, options: argparse.Namespace) -> None:
+    """Print the statistics and a few episodes."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from lmrl.data.card import statistics_table
+    from lmrl.data.store import describe, read
+
+    folder = _folder(task)
+    description = describe(folder)
+    console = Console()
+    names = ("task", "policy", "env_version", "fingerprint")
+    console.print(Text(f"{folder}  ({', '.join(f'{name} {description[name]}' for name in names)})", style="bold"))
+    table = Table("", "here", "paper")
+    for cells in statistics_table(description["statistics"], description["published"]):
+        table.add_row(*cells)
+    console.print(table)
+    for index, trajectory in enumerate(islice(read(folder), options.episodes)):
+        end = "terminated" if trajectory.terminated else "cut off"
+        title = f"\nepisode {index}: {trajectory.length} actions, return {trajectory.total_reward:g}, {end}"
+        console.print(Text(title, style="bold"))
+        for turn in trajectory.turns:
+            reward = f"   [{turn.reward:g}]" if turn.is_action else ""
+            style = "green" if turn.is_action else ""
+            console.print(Text(f"{'> ' if turn.is_action else '  '}{turn.text.rstrip()}{reward}", style=style))
+
+
+def _export(task: Any, options: argparse.Namespace) -> None:
+    """Write the data as JSON lines or as a copy of the dataset folder."""
+    import shutil
+
+    from lmrl.data.store import rows
+
+    target = options.to
+    if target is None:
+        raise ValueError("export needs --to: a file that ends in .jsonl, or a new folder")
+    if target.exists():
+        raise FileExistsError(f"{target} exists already: delete it first, or choose another place")
+    folder = _folder(task)
+    if target.suffix != ".jsonl":
+        shutil.copytree(folder, target)
+        print(target)
+        return
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with unfinished.open("w", encoding="utf-8") as file:
+        for row in rows(folder):
+            file.write(json.dumps({**row, "meta": json.loads(row["meta"])}, ensure_ascii=False) + "\n")
+    unfinished.replace(target)
+    print(target)
+
+
+def _import(task: Any, options: argparse.Namespace) -> None:
+    """Store a published file as a dataset folder."""
+    from hydra.utils import instantiate
+
+    from lmrl.data.generate import folder_of, save_recipe
+
+    if options.file is None:
+        raise ValueError("import needs --file: the published file")
+    if not task.get("importer"):
+        raise ValueError(f"the task {task.name} names no importer for published files")
+    recipe = instantiate(task.importer)(path=options.file, like=_recipe(task))
+    place = save_recipe(recipe, options.to or folder_of(recipe, task.dataset.root), published=_published(task))
+    print(f"{place}\nto train on it: task.dataset.folder={place}")
+
+
+_COMMANDS = {"generate": _generate, "inspect": _inspect, "export": _export, "import": _import}
+
+if __name__ == "__main__":
+    sys.exit(main())

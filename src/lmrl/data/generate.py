@@ -1,0 +1,117 @@
+"""Where a task's offline data come from: read if they are on disk, otherwise made by the task's recipe, once."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from rich.console import Console
+from rich.progress import track
+
+from lmrl.data import store
+from lmrl.data.store import Dataset
+from lmrl.text.trajectory import Trajectory
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """Makes the offline data of a task; each task brings its own, named by `dataset.recipe` in its YAML file."""
+
+    task: str
+    """The task's name, stored with the data."""
+    policy: str
+    """A name for who plays."""
+    env_version: str
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return everything that decides what the data are, the seed too, as JSON values."""
+        ...
+
+    def __len__(self) -> int:
+        """Return how many episodes there are."""
+        ...
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        """Make the episodes, the same ones each time."""
+        ...
+
+    def statistics(self, trajectories: Iterable[Trajectory]) -> Mapping[str, int | float]:
+        """Return what is worth knowing of the data beside lengths, returns and successes; may be empty."""
+        ...
+
+
+def load_or_generate(
+    *,
+    recipe: Recipe,
+    root: str | Path,
+    folder: str | Path | None = None,
+    published: Mapping[str, int | float] | None = None,
+    progress: bool = True,
+) -> Dataset:
+    """Return a task's offline data, making and storing them first if nobody has yet.
+
+    Args:
+        recipe: makes the data.
+        root: where datasets are kept. Each has a folder of its own, named after the task and the data's fingerprint, so
+            changed settings never meet old data.
+        folder: read this dataset instead, whoever made it (imported data).
+        published: the paper's statistics, for the card.
+        progress: whether to show progress on standard error.
+
+    Raises:
+        FileNotFoundError: `folder` is no dataset.
+        ValueError: the stored data are damaged, or not of this task; the message says where.
+    """
+    if folder is not None:
+        data = store.load(folder)
+        if data.task != recipe.task:
+            raise ValueError(f"{folder} holds data of the task {data.task!r}, not of {recipe.task!r}")
+        return data
+    expected = store.fingerprint(task=recipe.task, env_version=recipe.env_version, recipe=recipe.settings())
+    place = folder_of(recipe, root)
+    if not place.exists():
+        generate(recipe, root, published=published, progress=progress)
+    data = store.load(place)
+    if data.fingerprint != expected:
+        raise ValueError(
+            f"{place}: fingerprint {data.fingerprint} is not {expected}: delete the folder to make it anew"
+        )
+    return data
+
+
+def folder_of(recipe: Recipe, root: str | Path) -> Path:
+    """Return where the recipe's data are kept."""
+    content = store.fingerprint(task=recipe.task, env_version=recipe.env_version, recipe=recipe.settings())
+    return Path(root) / f"{recipe.task}-{content}"
+
+
+def generate(
+    recipe: Recipe, root: str | Path, *, published: Mapping[str, int | float] | None = None, progress: bool = True
+) -> Path:
+    """Make and store the recipe's data, and return their folder; if another process was faster, keep its data."""
+    place = folder_of(recipe, root)
+    try:
+        return save_recipe(recipe, place, published=published, progress=progress)
+    except OSError:
+        # Runs of a sweep begin at the same time: the one that renames second finds the first one's folder.
+        if not (place / store.DESCRIPTION).exists():
+            raise
+        return place
+
+
+def save_recipe(
+    recipe: Recipe, folder: str | Path, *, published: Mapping[str, int | float] | None = None, progress: bool = True
+) -> Path:
+    """Store the recipe's episodes in the folder, which must not exist, and return it."""
+    console = Console(file=sys.stderr, quiet=not progress)
+    episodes = track(recipe, description=f"making data of {recipe.task}", total=len(recipe), console=console)
+    return store.save(
+        episodes,
+        folder,
+        task=recipe.task,
+        policy=recipe.policy,
+        env_version=recipe.env_version,
+        recipe=recipe.settings(),
+        published=published,
+        statistics=recipe.statistics,
+    )

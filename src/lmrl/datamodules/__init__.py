@@ -1,0 +1,1 @@
+"""Lightning data modules: fixed trajectories, and trajectories that the current policy collects."""

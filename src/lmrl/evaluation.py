@@ -1,0 +1,151 @@
+"""How good a policy is: the starts it must play, the episodes it played, and the numbers that sum them up."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lmrl.envs.core import TextEnv
+from lmrl.policies.core import Policy
+from lmrl.rollout import Start, rollout
+from lmrl.scores import Anchors, confidence_interval, mean_over_groups, score
+from lmrl.text.trajectory import Trajectory
+
+
+def episode_seed(seed: int, stream: str, index: int) -> int:
+    """Return the seed of one episode, the same on every machine; other streams never share one by construction."""
+    digest = hashlib.blake2b(f"{seed}/{stream}/{index}".encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "big")  # 48 bits: exact in JSON readers that only know floats
+
+
+def evaluation_starts(make_env: Callable[[], TextEnv], repeats: int, seed: int, *, stream: str = "test") -> list[Start]:
+    """List every start of the benchmark `repeats` times, each episode with a seed of its own.
+
+    Args:
+        make_env: builds the environment whose `evaluation_starts` are played.
+        repeats: how often each start is played. Fewer repeats are a prefix of more.
+        seed: the run's seed.
+        stream: what the episodes are for. Episodes that select a checkpoint (`validation`) and those that are reported
+            (`test`) must not be the same; different streams have different seeds.
+
+    Raises:
+        ValueError: `repeats` is not positive, or the environment knows no start.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    every_start = [dict(options) for options in make_env().evaluation_starts()] * repeats
+    if not every_start:
+        raise ValueError("the environment has no evaluation starts")
+    return [Start(episode_seed(seed, stream, index), options) for index, options in enumerate(every_start)]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Played episodes, side by side with the starts that they were played from."""
+
+    starts: tuple[Start, ...]
+    trajectories: tuple[Trajectory, ...]
+    seconds: float
+    """Wall-clock time of playing."""
+
+    def __post_init__(self) -> None:
+        if len(self.starts) != len(self.trajectories):
+            raise ValueError(f"{len(self.starts)} starts cannot belong to {len(self.trajectories)} episodes")
+
+    @property
+    def turns(self) -> int:
+        """How often the policy acted."""
+        return sum(trajectory.length for trajectory in self.trajectories)
+
+    @property
+    def rollout(self) -> dict[str, float | int]:
+        """The `rollout` block of summary.json."""
+        return {
+            "episodes": len(self.trajectories),
+            "turns": self.turns,
+            "turns_per_second": self.turns / max(self.seconds, 1e-9),
+        }
+
+    def summary(self, anchors: Anchors | None) -> dict[str, Any]:
+        """Return the `eval` block of summary.json; without anchors the scores are `None`."""
+        return summarize(self.trajectories, anchors, starts=self.starts)
+
+
+def evaluate(
+    policy: Policy,
+    make_env: Callable[[], TextEnv],
+    starts: Sequence[Start],
+    *,
+    memory: int | None,
+    slots: int = 64,
+    on_episode: Callable[[int, Trajectory], None] | None = None,
+) -> Evaluation:
+    """Play all starts with the policy; the same policy and starts give the same episodes.
+
+    Args:
+        policy: who acts.
+        make_env: builds one environment for each slot.
+        starts: what to play.
+        memory: how many of the last turns the policy may see; `None` for all.
+        slots: how many environments are played at once.
+        on_episode: told the index and the trajectory of each finished episode, in order of finishing (for progress).
+    """
+    began = time.perf_counter()
+    played = rollout(make_env, policy, starts, memory=memory, slots=slots, on_episode=on_episode)
+    return Evaluation(tuple(starts), tuple(played), time.perf_counter() - began)
+
+
+def summarize(
+    trajectories: Sequence[Trajectory], anchors: Anchors | None, *, starts: Sequence[Start] | None = None
+) -> dict[str, Any]:
+    """Sum up episodes as the `eval` block of summary.json; every start counts the same.
+
+    Args:
+        trajectories: the played episodes.
+        anchors: the task's score anchors. `None`: the task has no scores, and they are `None`.
+        starts: where each episode began, for means over starts and for intervals that keep the starts fixed. `None`:
+            the episodes are taken as draws from one distribution of starts.
+
+    Raises:
+        ValueError: there is no episode, or not one start for each.
+    """
+    if not trajectories:
+        raise ValueError("no episode was played: there is nothing to sum up")
+    members = _group(trajectories, starts)
+    returns = [trajectory.total_reward for trajectory in trajectories]
+    by_start = [[returns[i] for i in group] for group in members]
+    mean = mean_over_groups(by_start)
+    # A generator of its own with a fixed seed: the interval of given episodes is a fixed pair of numbers.
+    interval = confidence_interval(by_start, np.random.default_rng(0))
+    variance = mean_over_groups([[(value - mean) ** 2 for value in group] for group in by_start])
+    actions = sum(trajectory.length for trajectory in trajectories)
+    invalid = sum(int(trajectory.info.get("invalid_actions", 0)) for trajectory in trajectories)
+    successes = [[float(bool(trajectories[i].info.get("success", False))) for i in group] for group in members]
+    return {
+        "episodes": len(trajectories),
+        "return_mean": mean,
+        "return_std": float(np.sqrt(variance)),
+        "return_ci95": list(interval),
+        "score": None if anchors is None else score(mean, anchors),
+        # The score never falls when the return grows, so the ends of the interval map to the ends.
+        "score_ci95": None if anchors is None else [score(end, anchors) for end in interval],
+        "success_rate": mean_over_groups(successes),
+        "invalid_action_rate": invalid / max(actions, 1),
+        "turns_mean": mean_over_groups([[float(trajectories[i].length) for i in group] for group in members]),
+    }
+
+
+def _group(trajectories: Sequence[Trajectory], starts: Sequence[Start] | None) -> list[list[int]]:
+    """Return the indices of the episodes of each start."""
+    if starts is None:
+        return [list(range(len(trajectories)))]
+    if len(starts) != len(trajectories):
+        raise ValueError(f"{len(starts)} starts cannot belong to {len(trajectories)} episodes")
+    groups: dict[str, list[int]] = {}
+    for index, start in enumerate(starts):
+        groups.setdefault(json.dumps(dict(start.options), sort_keys=True, default=str), []).append(index)
+    return list(groups.values())

@@ -1,0 +1,215 @@
+"""One experiment from its configuration to its summary: data, prior, training, evaluation, records."""
+
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from lmrl import prior
+from lmrl.callbacks.evaluate import Evaluate
+from lmrl.data.store import Dataset
+from lmrl.evaluation import Evaluation, evaluate, evaluation_starts
+from lmrl.figures.draw import draw_figures
+from lmrl.hardware import quiet_libraries, set_threads
+from lmrl.runs import config_hash, open_run
+from lmrl.scores import Anchors
+from lmrl.summary import build_summary, print_summary, write_json, write_transcripts
+from lmrl.tracking.core import RunIdentity, Tracker
+from lmrl.training import Materials, Stage, build, build_stage, fit
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an experiment needs to know about its task."""
+
+    make_env: Any
+    memory: int | None
+    anchors: Anchors | None
+    dataset: Dataset
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The `dataset` block of summary.json."""
+        numbers = self.dataset.statistics
+        return {
+            "fingerprint": self.dataset.fingerprint,
+            "trajectories": len(self.dataset.trajectories),
+            "return_mean": numbers["return_mean"],
+        }
+
+
+def run(cfg: DictConfig) -> float:
+    """Run the experiment, and return its objective: the mean return of the reported evaluation.
+
+    Raises:
+        ConfigError: the configuration asks for something impossible; nothing was trained yet.
+    """
+    quiet_libraries()
+    set_threads(cfg.hardware.threads, _processes(cfg))
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    choices = HydraConfig.get().runtime.choices
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    identity = RunIdentity(choices["task"], choices["algo"], choices["model"], cfg.seed, config_hash(config))
+
+    task = load_task(cfg)
+    materials = build_materials(cfg, task)
+    # Everything that can be wrong is built once before anything is trained or recorded.
+    build_stage(cfg, cfg.algo, materials)
+    folder = open_run(Path(cfg.runs_dir), identity.task, identity.algo, identity.name, resume=cfg.resume)
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    tracker: Tracker = instantiate(cfg.tracking)
+    with tracker.run(identity, config=config, folder=folder, resume=cfg.resume) as log:
+        try:
+            summary = _train_and_report(cfg, identity, task, materials, folder, log)
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+            _write_unfinished(identity, task, status, folder)
+            raise
+    if summary is None:  # another process than the first
+        return float("nan")
+    files = {"folder": folder, "figures": folder / "figures", "policy": folder / "policy"}
+    print_summary(summary, files | ({"compare": log.place} if log.place else {}))
+    return float(summary["eval"]["return_mean"])
+
+
+def load_task(cfg: DictConfig) -> Task:
+    """Build the environment once, to see that it can be built, and load or make the task's data."""
+    make_env = instantiate(cfg.task.env)
+    build("task.env", make_env)
+    anchors = Anchors.from_mapping(OmegaConf.to_container(cfg.task.score)) if cfg.task.get("score") else None  # type: ignore[arg-type]
+    dataset = build("task.dataset", instantiate(cfg.task.dataset))
+    return Task(make_env, cfg.task.memory, anchors, dataset)
+
+
+def build_materials(cfg: DictConfig, task: Task) -> Materials:
+    """Build tokenizer and model factory, and make sure that the tokenizer can write the task."""
+    texts = {turn.text for trajectory in task.dataset.trajectories for turn in trajectory.turns}
+    codec = build("model.tokenizer", instantiate(cfg.model.tokenizer), sorted(texts))
+    build("model", codec.check, sorted(texts))
+    lm = partial(build, "model.lm", instantiate(cfg.model.lm), codec)
+    return Materials(codec, lm, task.dataset.trajectories)
+
+
+def _train_and_report(
+    cfg: DictConfig, identity: RunIdentity, task: Task, materials: Materials, folder: Path, log: Tracker
+) -> dict[str, Any] | None:
+    """Train all stages, evaluate the result, and write everything that a person or program may ask for."""
+    rows = datasets.load_dataset(str(task.dataset.folder), split="train")
+    log.log_dataset(rows, name=identity.task, fingerprint=task.dataset.fingerprint, source=task.dataset.folder)
+    if cfg.algo.get("prior") is not None:
+        place = prior.find_or_train(cfg, identity.task, materials, task.dataset.fingerprint)
+        materials = prior.from_folder(materials, place, cfg)
+    module, datamodule = build_stage(cfg, cfg.algo, materials)
+    playing = Evaluate(
+        make_env=task.make_env,
+        memory=task.memory,
+        anchors=task.anchors,
+        every_n_epochs=cfg.validation.every_n_epochs,
+        repeats=cfg.validation.repeats,
+        slots=cfg.evaluation.slots,
+        seed=cfg.seed,
+    )
+    stage = fit(
+        cfg, cfg.algo, module, datamodule,
+        name=identity.algo, folder=folder, loggers=log.loggers, callbacks=[playing], monitor="eval/return_mean",
+    )  # fmt: skip
+    if not stage.trainer.is_global_zero:
+        return None
+    _load_chosen(cfg, stage)
+    module.export(folder / "policy")
+    evaluation = final_evaluation(cfg, task, module)
+    write_transcripts(evaluation, folder / "transcripts.jsonl")
+    summary = build_summary(
+        task=identity.task,
+        algo=identity.algo,
+        model=identity.model,
+        seed=identity.seed,
+        status="finished",
+        dataset=task.summary,
+        train=stage.report,
+        rollout=evaluation.rollout,
+        evaluation=evaluation.summary(task.anchors),
+        paper=OmegaConf.to_container(cfg.task.paper).get(identity.algo),  # type: ignore[union-attr]
+    )
+    write_json(summary, folder / "summary.json")
+    metrics = log.metrics.rows() if log.metrics else []
+    pictures = draw_figures(cfg, task.make_env(), module, metrics, folder / "figures", title=identity.name)
+    _record(log, summary, evaluation, task, stage, folder, pictures, cfg.evaluation.trace_episodes)
+    return summary
+
+
+def final_evaluation(cfg: DictConfig, task: Task, module: Any) -> Evaluation:
+    """Play the reported episodes, with progress."""
+    starts = evaluation_starts(task.make_env, cfg.evaluation.repeats, cfg.seed, stream="test")
+    console, played, began = Console(stderr=True), 0, time.perf_counter()
+
+    def progress(index: int, trajectory: Any) -> None:  # noqa: ARG001
+        nonlocal played
+        played += 1
+        if played % 200 == 0 or played == len(starts):
+            console.print(f"evaluation {played}/{len(starts)} episodes ({time.perf_counter() - began:.0f} s)")
+
+    module.eval()
+    with torch.no_grad():
+        return evaluate(
+            module.policy(),
+            task.make_env,
+            starts,
+            memory=task.memory,
+            slots=cfg.evaluation.slots,
+            on_episode=progress,
+        )
+
+
+def _load_chosen(cfg: DictConfig, stage: Stage) -> None:
+    """Put the weights that are to be reported into the module."""
+    path = stage.best if cfg.evaluation.checkpoint == "best" and stage.best is not None else stage.latest
+    weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    stage.module.load_state_dict(weights)
+
+
+def _record(
+    log: Tracker,
+    summary: dict[str, Any],
+    evaluation: Evaluation,
+    task: Task,
+    stage: Stage,
+    folder: Path,
+    pictures: list[Path],
+    traced: int,
+) -> None:
+    """Send the results to the tracker."""
+    scalars = {f"final/{name}": value for name, value in summary["eval"].items() if isinstance(value, int | float)}
+    log.log_metrics(scalars, stage.trainer.global_step)
+    for path in (folder / "summary.json", folder / "transcripts.jsonl", folder / "config.yaml"):
+        log.log_file(path)
+    for path in pictures:
+        log.log_file(path, "figures")
+    shown = Evaluation(evaluation.starts[:traced], evaluation.trajectories[:traced], evaluation.seconds)
+    log.log_evaluation(shown, memory=task.memory)
+
+
+def _write_unfinished(identity: RunIdentity, task: Task, status: Any, folder: Path) -> None:
+    """Leave a summary that says how the run ended."""
+    summary = build_summary(
+        task=identity.task, algo=identity.algo, model=identity.model, seed=identity.seed, status=status,
+        dataset=task.summary,
+    )  # fmt: skip
+    write_json(summary, folder / "summary.json")
+    print(f"{status}: what was trained is in {folder}; the same command with resume=true goes on", file=sys.stderr)
+
+
+def _processes(cfg: DictConfig) -> int:
+    """Return how many training processes share this machine."""
+    devices = cfg.hardware.devices
+    return devices if isinstance(devices, int) and devices > 0 else 1

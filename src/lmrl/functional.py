@@ -1,0 +1,90 @@
+"""The mathematics that several algorithms share, over flat vectors of decisions.
+
+Notation: N decisions of a batch, A decisions of an episode, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+def weighted_mean(values: Float[Tensor, " N"], weight: Float[Tensor, " N"]) -> Float[Tensor, ""]:
+    """Average `values` with non-negative weights; 0 where all weights are 0."""
+    return (values * weight).sum() / weight.sum().clamp_min(1e-8)
+
+
+def pick(values: Float[Tensor, "N V"], actions: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """Select each row's entry for the action that was taken."""
+    return values.gather(-1, actions[:, None]).squeeze(-1)
+
+
+def log_prob(logits: Float[Tensor, "N V"], actions: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """Log-probability of each action under the softmax of its logits."""
+    return -F.cross_entropy(logits.float(), actions, reduction="none")
+
+
+def expectile_weight(advantage: Float[Tensor, " N"], expectile: float) -> Float[Tensor, " N"]:
+    """Weight of a squared error in expectile regression: tau where the target is not below the value, else 1 - tau.
+
+    See "Offline Reinforcement Learning with Implicit Q-Learning" by Kostrikov et al. (arXiv 2110.06169), eq. 5.
+    """
+    return torch.where(advantage >= 0, expectile, 1 - expectile)
+
+
+def discount_factors(gamma: float, ends_turn: Bool[Tensor, " N"], per: str) -> Float[Tensor, " N"]:
+    """Return the discount between each decision and the next one, per "token" or per "turn" (see `text.returns`)."""
+    every = torch.full(ends_turn.shape, gamma, device=ends_turn.device)
+    return every if per == "token" else torch.where(ends_turn, every, torch.ones_like(every))
+
+
+def check_range(name: str, value: float, low: float, high: float, *, open_low: bool = False, open_high: bool = False) -> None:
+    """Raise a ValueError that names a hyper-parameter unless it is a number between `low` and `high`."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and (value > low or value == low and not open_low) and (value < high or value == high and not open_high):
+        return
+    interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
+    raise ValueError(f"{name} must be a number in {interval}, got {value!r}")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise a ValueError that names a hyper-parameter unless it is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+@torch.no_grad()
+def polyak_(target: nn.Module, online: nn.Module, rate: float) -> None:
+    """Move the target's parameters the fraction `rate` of the way to the online ones, in place."""
+    targets = [p for p in target.parameters()]
+    onlines = [p for p in online.parameters()]
+    torch._foreach_lerp_(targets, onlines, rate)
+
+
+def warmup_then(decay: str, warmup_steps: int, total_steps: int, floor: float) -> Callable[[int], float]:
+    """Return the learning rate's factor as a function of the step: linear warm-up, then constant or cosine decay.
+
+    Args:
+        decay: "constant" or "cosine".
+        warmup_steps: steps until the full rate is reached.
+        total_steps: steps at which a cosine has come down to `floor`.
+        floor: the smallest factor of a cosine.
+
+    Raises:
+        ValueError: `decay` is neither of the two.
+    """
+    if decay not in ("constant", "cosine"):
+        raise ValueError(f"schedule.decay must be 'constant' or 'cosine', got {decay!r}")
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        if decay == "constant":
+            return 1.0
+        progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return factor

@@ -1,0 +1,1 @@
+"""Language models, their tokenizers, value heads and key-value caches."""

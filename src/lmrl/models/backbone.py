@@ -1,0 +1,144 @@
+"""Causal language models of any architecture: build, load, split into trunk and head."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lmrl.models.tokenizer import check_path
+from lmrl.text.codec import Codec
+
+
+def from_scratch(
+    codec: Codec, *, layers: int = 2, width: int = 128, heads: int = 4, window: int = 1024, init_scale: float = 1.0, seed: int = 0
+) -> nn.Module:
+    """Build a small GPT-2 with random weights for the tokenizer's vocabulary.
+
+    Its weights are drawn with standard deviation `init_scale / sqrt(width)`: GPT-2's fixed 0.02 is made for widths
+    near 1,000, and at width 128 the embeddings of single digits drown (measured: learning starts 3 times later).
+
+    Args:
+        codec: the tokenizer, whose size is the vocabulary.
+        layers: transformer blocks.
+        width: size of the hidden states, a multiple of `heads`.
+        heads: attention heads of a block.
+        window: the longest sequence.
+        init_scale: scale of the initial weights.
+        seed: seed of the initial weights, apart from all other randomness.
+    """
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    if width % heads:
+        raise ValueError(f"model.lm.width={width} must be a multiple of model.lm.heads={heads}")
+    config = GPT2Config(
+        vocab_size=codec.size, n_positions=window, n_embd=width, n_layer=layers, n_head=heads,
+        activation_function="gelu_pytorch_tanh",  # the same function as GPT-2's gelu_new, fused: faster on CPUs
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False,
+        initializer_range=init_scale / width**0.5,
+        bos_token_id=codec.tokenizer.eos_token_id, eos_token_id=codec.tokenizer.eos_token_id, pad_token_id=codec.pad_id,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(config)
+
+
+def pretrained(codec: Codec, *, path: str, lora: Mapping[str, Any] | None = None, dropout: float | None = 0.0) -> nn.Module:
+    """Load a causal language model from the Hub or a folder, with room for the tokenizer's pad token.
+
+    Args:
+        codec: the tokenizer that goes with it.
+        path: Hub id or folder.
+        lora: arguments of `peft.LoraConfig`, to train low-rank adapters instead of all weights. `None`: all weights.
+        dropout: probability for every dropout layer; 0 keeps the log-probabilities of rollouts and training equal.
+            `None` leaves the model's own.
+
+    Raises:
+        ValueError: no such model, an architecture without a causal-LM form, or one whose output is not its head
+            applied to its trunk's last hidden state.
+    """
+    from transformers import AutoModelForCausalLM
+
+    check_path(path)
+    try:
+        lm: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"model.path={path!r} cannot be loaded as a causal language model: {error}") from error
+    if codec.size > lm.get_input_embeddings().num_embeddings:
+        with torch.random.fork_rng(devices=[]), contextlib.suppress(AttributeError):
+            torch.manual_seed(0)  # the new pad embedding is never read, but checkpoints should not depend on chance
+            lm.resize_token_embeddings(codec.size, mean_resizing=False)
+    lm.config.use_cache = False
+    if dropout is not None:
+        for layer in lm.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = dropout
+    _check_split(lm)
+    if lora is not None:
+        from peft import LoraConfig, get_peft_model
+
+        lm = get_peft_model(lm, LoraConfig(task_type="CAUSAL_LM", **lora))
+    return lm
+
+
+def trunk(lm: Any) -> nn.Module:
+    """Return the transformer without its language-model head; adapters stay in place."""
+    inner = lm.get_base_model() if hasattr(lm, "get_base_model") else lm
+    return inner.base_model
+
+
+def lm_logits(lm: Any, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
+    """Apply the language-model head to hidden states of the trunk."""
+    return lm.get_output_embeddings()(hidden)
+
+
+def hidden_states(lm: Any, tokens: Tensor) -> Float[Tensor, "B T D"]:
+    """Run the trunk over right-padded rows.
+
+    No attention mask is needed: padding stands behind all real tokens, and attention is causal.
+    """
+    return trunk(lm)(input_ids=tokens, use_cache=False).last_hidden_state
+
+
+def width(lm: Any) -> int:
+    """Return the size of the hidden states."""
+    return int(lm.config.hidden_size)
+
+
+def vocabulary(lm: Any) -> int:
+    """Return how many logits the head gives; it may be padded beyond the tokenizer's size."""
+    return int(lm.get_output_embeddings().weight.shape[0])
+
+
+def window(lm: Any) -> int | None:
+    """Return the longest sequence that the model can read. `None`: unlimited, as far as its config tells."""
+    limit = getattr(lm.config, "max_position_embeddings", None)
+    return None if limit is None else int(limit)
+
+
+def save(lm: Any, codec: Codec, folder: Any) -> None:
+    """Write model and tokenizer as a Hugging Face folder; adapters are merged into the weights."""
+    if hasattr(lm, "merge_and_unload"):
+        import copy
+
+        lm = copy.deepcopy(lm).merge_and_unload()
+    lm.save_pretrained(folder)
+    codec.tokenizer.save_pretrained(folder)
+
+
+@torch.no_grad()
+def _check_split(lm: Any) -> None:
+    """Make sure that logits are the head of the trunk's hidden states (some architectures rescale or cap them)."""
+    was_training = lm.training
+    lm.eval()
+    tokens = torch.arange(1, 5)[None]
+    split = lm_logits(lm, hidden_states(lm, tokens))
+    whole = lm(input_ids=tokens, use_cache=False).logits
+    lm.train(was_training)
+    if not torch.allclose(split, whole, atol=1e-4, rtol=1e-4):
+        raise ValueError(
+            f"{type(lm).__name__} changes its logits after the language-model head (scaling or soft-capping); "
+            "lmrl reads policies and values from the same hidden states and cannot use such a model"
+        )

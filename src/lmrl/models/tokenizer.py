@@ -1,0 +1,80 @@
+"""Tokenizers: one built from the task's own text, or the one that belongs to a pretrained model."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lmrl.text.codec import Codec
+
+PAD = "<|pad|>"
+END = "<|endoftext|>"
+
+
+def build(texts: Iterable[str], *, vocab_size: int = 512) -> Codec:
+    """Train a byte-level BPE tokenizer on the texts of a task.
+
+    Merges may cross words, because the texts of a game are made of a few fixed phrases, and an observation of 8
+    tokens trains several times faster than one of 33; digits stay apart, so that numbers are read, not memorised.
+    Any text can be encoded. The result depends on nothing but the set of texts.
+
+    Raises:
+        ValueError: the vocabulary is too small for the 256 bytes and the special tokens.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    if vocab_size < 300:
+        raise ValueError(f"model.tokenizer.vocab_size must be at least 300 (256 bytes and merges), got {vocab_size}")
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    raw.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    # Each distinct text counts once: merges then do not depend on how often the data repeats a state.
+    raw.train_from_iterator(sorted(set(texts)), trainer)
+    return Codec(PreTrainedTokenizerFast(tokenizer_object=raw, pad_token=PAD, eos_token=END))
+
+
+def load(texts: Iterable[str] = (), *, path: str) -> Codec:
+    """Load the tokenizer of a pretrained model from the Hub or a folder, and give it a pad token if it has none.
+
+    `texts` are ignored: a pretrained tokenizer does not depend on the task.
+
+    Raises:
+        ValueError: there is no such folder or model; the message says where it was looked for.
+    """
+    from transformers import AutoTokenizer
+
+    del texts
+    check_path(path)
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"model.path={path!r} has no tokenizer that transformers can load: {error}") from error
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.add_special_tokens({"pad_token": PAD})
+    return Codec(tokenizer)
+
+
+def check_path(path: str) -> None:
+    """Fail early and clearly for a model folder that does not exist.
+
+    A name like `gpt2` or `owner/model` is left to the Hub (or its local cache); anything that looks like a path of
+    this machine must exist.
+
+    Raises:
+        ValueError: the folder does not exist or is no model folder.
+    """
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or os.sep != "/" and os.sep in path
+    folder = Path(path).expanduser()
+    if looks_local and not folder.is_dir():
+        raise ValueError(f"model.path={path!r}: there is no such folder")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(f"model.path={path!r}: the folder has no config.json, so it is not a saved model")

@@ -1,0 +1,163 @@
+"""What every algorithm is: a Lightning module with a loss, a policy, and a way to prepare data."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lmrl.functional import warmup_then
+from lmrl.models.backbone import hidden_states, lm_logits, save, trunk
+from lmrl.policies.core import Policy
+from lmrl.policies.decoding import Decoding
+from lmrl.policies.language_model import LanguageModelPolicy
+from lmrl.text.codec import Codec
+from lmrl.text.tokens import TokenBatch, TokenTrajectory
+
+Logs = dict[str, Tensor]
+"""Scalars that an algorithm reports about a loss, by name."""
+
+
+class Algorithm(pl.LightningModule, ABC):
+    """Base of all methods: `loss`, `policy` and `prepare` are the method, the rest is plumbing written once.
+
+    Args:
+        lm: makes a fresh copy of the initial language model; called once per network that the method needs.
+        codec: the tokenizer.
+        optimizer: makes the optimizer from parameter groups.
+        steps: optimizer steps of the whole training, for the schedule.
+        warmup_steps: steps of linear warm-up.
+        decay: "constant" or "cosine" learning rate after the warm-up.
+        floor: smallest fraction of the learning rate that a cosine comes down to.
+        head_lr_scale: learning rate of value heads relative to the language model's; heads start at zero.
+        max_new_tokens: longest action while acting.
+        decoding: how actions are drawn.
+    """
+
+    def __init__(
+        self,
+        *,
+        lm: Callable[[], nn.Module],
+        codec: Codec,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        steps: int,
+        warmup_steps: int = 50,
+        decay: str = "cosine",
+        floor: float = 0.05,
+        head_lr_scale: float = 1.0,
+        max_new_tokens: int = 64,
+        decoding: Decoding | None = None,
+    ) -> None:
+        super().__init__()
+        if steps < 1 or max_new_tokens < 1:
+            raise ValueError(f"steps and max_new_tokens must be positive, got {steps} and {max_new_tokens}")
+        if head_lr_scale <= 0:
+            raise ValueError(f"head_lr_scale must be positive, got {head_lr_scale}")
+        self.lm = lm()
+        self.codec = codec
+        self.max_new_tokens = max_new_tokens
+        self.decoding = decoding or Decoding()
+        self.tokens_trained = 0
+        self._optimizer = optimizer
+        self._factor = warmup_then(decay, warmup_steps, steps, floor)
+        self._head_lr_scale = head_lr_scale
+
+    @abstractmethod
+    def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
+        """Return the objective, and what to log about it."""
+
+    def policy(self) -> Policy:
+        """Return how the model acts now; by default it samples from its language model."""
+        return self.language_policy((self.lm,), lambda hidden: lm_logits(self.lm, hidden[0]))
+
+    def values(self) -> Callable[[tuple[Tensor, ...]], Float[Tensor, " b"]] | None:
+        """Return how to read a state's value from the hidden states that `policy` computes; `None` without a critic."""
+        return None
+
+    def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
+        """Turn episodes (each a list of rows in order of time) into training rows; compute here what must not move."""
+        return [row for episode in episodes for row in episode]
+
+    def export(self, folder: Path) -> None:
+        """Write the policy as a Hugging Face folder; methods with further networks add theirs beside it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save(self.lm, self.codec, folder)
+
+    # Plumbing below.
+
+    def language_policy(self, lms: Sequence[Any], next_logits: Callable[..., Any]) -> LanguageModelPolicy:
+        """Build a policy that reads the hidden states of `lms` and draws from `next_logits` of them."""
+        return LanguageModelPolicy(
+            trunks=tuple(trunk(lm) for lm in lms),
+            next_logits=next_logits,
+            codec=self.codec,
+            decoding=self.decoding,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+    def hidden(self, lm: Any, batch: TokenBatch) -> Float[Tensor, "B T D"]:
+        """Run a language model's trunk over the rows of a batch."""
+        return hidden_states(lm, batch.tokens)
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
+        """Compute the loss and log its parts as `train/...`."""
+        loss, logs = self.loss(batch)
+        self.tokens_trained += batch.token_count
+        self.log("train/loss", loss.detach(), batch_size=1)
+        self.log_dict({f"train/{name}": value.detach() for name, value in logs.items()}, batch_size=1)
+        return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step the optimizer, then let targets follow: once per optimizer step, not per accumulated micro-batch."""
+        super().optimizer_step(*args, **kwargs)
+        self.after_step()
+
+    def after_step(self) -> None:
+        """Update what follows the trained weights, such as target networks."""
+
+    def configure_optimizers(self) -> Any:
+        """Optimize the language model, and value heads at their own rate, on one schedule."""
+        trained = [p for p in self.lm.parameters() if p.requires_grad]
+        own = {id(p) for p in self.lm.parameters()}
+        heads = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
+        optimizer = self._optimizer([{"params": trained}])
+        if heads:
+            optimizer.add_param_group({"params": heads, "lr": optimizer.defaults["lr"] * self._head_lr_scale})
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the token count, so that a resumed run reports the whole training."""
+        checkpoint["tokens_trained"] = self.tokens_trained
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the token count."""
+        self.tokens_trained = int(checkpoint["tokens_trained"])
+
+
+def frozen(lm: nn.Module) -> nn.Module:
+    """Switch a network to evaluation for good and stop its gradients."""
+    return lm.eval().requires_grad_(False)
+
+
+def export_guided(
+    folder: Path, *, prior: nn.Module, critic: nn.Module, heads: dict[str, nn.Module], codec: Codec, beta: float
+) -> None:
+    """Write a value-guided policy: the prior as a Hugging Face folder, the critic below it, its heads as safetensors.
+
+    The folder alone is a plain language model (the prior); `guidance.json` says how the critic guides it.
+    """
+    from safetensors.torch import save_file
+
+    (folder / "critic").mkdir(parents=True, exist_ok=True)
+    save(prior, codec, folder)
+    save(critic, codec, folder / "critic")
+    weights = {f"{name}.{key}": value for name, head in heads.items() for key, value in head.state_dict().items()}
+    save_file({key: value.contiguous().cpu() for key, value in weights.items()}, folder / "critic" / "heads.safetensors")
+    guidance = {"logits": "log_softmax(prior) + beta * min over q heads of q(critic hidden state)", "beta": beta}
+    (folder / "guidance.json").write_text(json.dumps(guidance, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,71 @@
+"""Behaviour cloning: imitate the actions of the data.
+
+    L = -(1/n) sum_i log pi(a_i | s_i)                       over the n agent tokens of a batch
+
+With `non_action_weight` w > 0 the observations are predicted too, each of their tokens with weight w:
+
+    L = -(sum_i log pi(a_i | s_i) + w sum_j log pi(o_j | ...)) / (n + w m)
+
+A pretrained model needs no such help. One that starts from random weights does: from near-random actions alone it
+learns nothing about the state that it acts in, whereas predicting the next observation makes it read the state.
+
+Acts by sampling from the language model. Filtered BC is this loss on the best episodes (a filter in the YAML).
+
+Sources: Abdulhai et al. 2023 (arXiv 2311.18232), section 4 and appendix F. Differences from LMRL-Gym's code: none in
+the loss; its maze scripts train on the 10 % of the data meant for evaluation, which is not copied.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lmrl.functional import log_prob
+from lmrl.models.backbone import lm_logits
+from lmrl.modules.base import Algorithm, Logs
+from lmrl.text.tokens import TokenBatch
+
+
+def bc_loss(
+    logits: Float[Tensor, "N V"],
+    tokens: Int[Tensor, " N"],
+    weight: Float[Tensor, " N"],
+) -> Float[Tensor, ""]:
+    """Weighted mean of the negative log-likelihood of `tokens`.
+
+    Args:
+        logits: the model's logits where each token is predicted.
+        tokens: the tokens that the data has there.
+        weight: 1 for agent tokens, `non_action_weight` for others, times how often the row occurs.
+    """
+    return -(weight * log_prob(logits, tokens)).sum() / weight.sum()
+
+
+class BC(Algorithm):
+    """Behaviour cloning.
+
+    Args:
+        non_action_weight: weight w of the tokens that are not actions, at least 0.
+        common: see `Algorithm`.
+    """
+
+    def __init__(self, *, non_action_weight: float = 0.0, **common: Any) -> None:
+        super().__init__(**common)
+        if non_action_weight < 0:
+            raise ValueError(f"algo.module.non_action_weight must be at least 0, got {non_action_weight}")
+        self.non_action_weight = non_action_weight
+
+    def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
+        """Imitate actions, and observations as far as their weight says."""
+        hidden = self.hidden(self.lm, batch)
+        logits = lm_logits(self.lm, hidden[batch.row, batch.position])
+        imitation = bc_loss(logits, batch.action, batch.weight)
+        logs = {"bc": imitation, "perplexity": imitation.detach().exp()}
+        if self.non_action_weight == 0:
+            return imitation, logs
+        row, position, token, weight = batch.predicted()
+        predicted = lm_logits(self.lm, hidden[row, position])
+        weights = torch.cat([batch.weight, self.non_action_weight * weight])
+        loss = bc_loss(torch.cat([logits, predicted]), torch.cat([batch.action, token]), weights)
+        return loss, logs | {"language_model": bc_loss(predicted, token, weight)}

@@ -1,0 +1,199 @@
+"""ILQL: implicit Q-learning over tokens, guiding a frozen prior.
+
+With states s_i, agent tokens a_i, the next agent token's state s'_i (after the environment's reply), two critics Q_k,
+their slowly following targets Qbar_k, and V:
+
+    y_i  = r_i + gamma V(s'_i)                               V(s') = 0 where the episode has ended
+    L_Q  = sum_k mean_i 1/2 (Q_k(s_i, a_i) - y_i)^2
+    u_i  = min_k Qbar_k(s_i, a_i) - V(s_i)
+    L_V  = mean_i |tau - 1[u_i < 0]| 1/2 u_i^2               V is the tau-expectile of Q over the data's actions
+    L    = L_Q + L_V + alpha sum_k mean_i CE(Q_k(s_i, .), a_i)
+
+Acts by log pi_beta(. | s) + beta min_k Q_k(s, .); subtracting V would change nothing under the softmax. The heads start
+at a constant, so the policy starts as its prior.
+
+Sources: Snell et al. 2022 (arXiv 2206.11871), sections 4.2-4.4; Abdulhai et al. 2023 (arXiv 2311.18232), section 4.
+As in LMRL-Gym, errors carry 1/2, the behaviour prior is a separate frozen model, and there is no AWAC term.
+Differences from its code: a terminal action's successor is worth 0 (there its own value is bootstrapped for ever,
+algorithms.md 13-1); successors are read from the rows of the batch where these contain them, instead of a second
+forward pass; and for the first `monte_carlo_steps` steps the critics regress on returns, which makes a model that
+starts from random weights tell states apart before it bootstraps (0 switches it off, as the paper has it).
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lmrl.functional import (
+    check_choice,
+    check_range,
+    discount_factors,
+    expectile_weight,
+    log_prob,
+    pick,
+    polyak_,
+    weighted_mean,
+)
+from lmrl.models.backbone import lm_logits, vocabulary, width
+from lmrl.models.heads import ValueHead
+from lmrl.modules.base import Algorithm, Logs, export_guided, frozen
+from lmrl.policies.core import Policy
+from lmrl.policies.decoding import GuidedLogits
+from lmrl.text.returns import average_returns, with_returns
+from lmrl.text.tokens import TokenBatch, TokenTrajectory
+
+
+def ilql_loss(
+    qs: Sequence[Float[Tensor, "N V"]],
+    target_q: Float[Tensor, " N"],
+    v: Float[Tensor, " N"],
+    bellman_target: Float[Tensor, " N"],
+    actions: Int[Tensor, " N"],
+    weight: Float[Tensor, " N"],
+    *,
+    expectile: float,
+    cql_weight: float,
+) -> tuple[Float[Tensor, ""], Logs]:
+    """Temporal-difference, expectile and conservative terms of one batch.
+
+    Args:
+        qs: each critic's action values where agent tokens are chosen.
+        target_q: the smaller target critic's value of the token that was taken.
+        v: state values where agent tokens are chosen.
+        bellman_target: y, reward plus discounted value of the successor.
+        actions: the agent tokens.
+        weight: how much each counts.
+        expectile: tau.
+        cql_weight: alpha.
+    """
+    advantage = target_q.detach() - v
+    q_loss = sum(weighted_mean(0.5 * (pick(q, actions) - bellman_target.detach()) ** 2, weight) for q in qs)
+    v_loss = weighted_mean(expectile_weight(advantage, expectile) * 0.5 * advantage**2, weight)
+    cql = sum(weighted_mean(-log_prob(q, actions), weight) for q in qs)
+    return q_loss + v_loss + cql_weight * cql, {"q": q_loss, "v": v_loss, "cql": cql}
+
+
+class Critics(nn.Module):
+    """A language model's trunk with two action-value heads.
+
+    Args:
+        lm: the language model; its own head stays unused.
+        head: arguments of the value heads.
+    """
+
+    def __init__(self, lm: nn.Module, **head: Any) -> None:
+        super().__init__()
+        self.lm = lm
+        self.heads = nn.ModuleList(ValueHead(width=width(lm), outputs=vocabulary(lm), **head) for _ in range(2))
+
+    def qs(self, states: Float[Tensor, "N D"]) -> list[Float[Tensor, "N V"]]:
+        """Return both critics' values of all tokens."""
+        return [head(states) for head in self.heads]
+
+
+class ILQL(Algorithm):
+    """Implicit language Q-learning.
+
+    Args:
+        gamma: discount, in (0, 1].
+        discount_per: "token" (the paper) or "turn".
+        expectile: tau, in (0, 1); near 1 it approaches the maximum over the data's actions.
+        cql_weight: alpha, at least 0.
+        polyak: fraction by which the target critics follow in each optimizer step, in (0, 1].
+        beta: strength of guidance while acting, at least 0.
+        monte_carlo_steps: for how many first steps the critics regress on returns instead of bootstrapping.
+        head_hidden: whether the heads have a hidden layer.
+        head_bias: initial value of Q and V.
+        common: see `Algorithm`.
+    """
+
+    def __init__(
+        self,
+        *,
+        gamma: float,
+        discount_per: str = "token",
+        expectile: float,
+        cql_weight: float,
+        polyak: float,
+        beta: float,
+        monte_carlo_steps: int = 0,
+        head_hidden: bool = True,
+        head_bias: float = 0.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        check_range("algo.module.gamma", gamma, 0, 1, open_low=True)
+        check_choice("algo.module.discount_per", discount_per, ("token", "turn"))
+        check_range("algo.module.expectile", expectile, 0, 1, open_low=True, open_high=True)
+        check_range("algo.module.cql_weight", cql_weight, 0, 1e6)
+        check_range("algo.module.polyak", polyak, 0, 1, open_low=True)
+        check_range("algo.module.beta", beta, 0, 1e6)
+        check_range("algo.module.monte_carlo_steps", monte_carlo_steps, 0, 1e9)
+        self.gamma, self.discount_per = gamma, discount_per
+        self.expectile, self.cql_weight, self.polyak, self.beta = expectile, cql_weight, polyak, beta
+        self.monte_carlo_steps = monte_carlo_steps
+        self.prior = frozen(copy.deepcopy(self.lm))
+        self.critics = Critics(self.lm, hidden=head_hidden, bias=head_bias)
+        self.v = ValueHead(width=width(self.lm), outputs=1, hidden=head_hidden, bias=head_bias)
+        self.target = frozen(copy.deepcopy(self.critics))
+
+    def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
+        """Attach returns if training starts with them."""
+        if self.monte_carlo_steps == 0:
+            return super().prepare(episodes)
+        return average_returns([row for e in episodes for row in with_returns(e, self.gamma, self.discount_per)])
+
+    def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
+        """Compute states once, then the three terms where actions are."""
+        hidden = self.hidden(self.lm, batch)
+        states = hidden[batch.row, batch.position]
+        v = self.v(states).squeeze(-1)
+        with torch.no_grad():
+            bellman_target = self.bellman_target(hidden, batch)
+            target_states = self.hidden(self.target.lm, batch)[batch.row, batch.position]
+            target_q = torch.stack([pick(q, batch.action) for q in self.target.qs(target_states)]).amin(0)
+        loss, logs = ilql_loss(
+            self.critics.qs(states),
+            target_q,
+            v,
+            bellman_target,
+            batch.action,
+            batch.weight * batch.is_known,
+            expectile=self.expectile,
+            cql_weight=self.cql_weight,
+        )
+        return loss, logs | {"v_mean": weighted_mean(v, batch.weight).detach()}
+
+    def bellman_target(self, hidden: Float[Tensor, "B T D"], batch: TokenBatch) -> Float[Tensor, " N"]:
+        """Return y: what each decision earns at once, and the discounted value of the state that follows."""
+        if self.global_step < self.monte_carlo_steps:
+            return batch.extras["returns"]
+        next_v = self.v(hidden[batch.next_row, batch.next_position]).squeeze(-1) * batch.bootstraps
+        return batch.reward + discount_factors(self.gamma, batch.ends_turn, self.discount_per) * next_v
+
+    def after_step(self) -> None:
+        """Let the target critics follow."""
+        polyak_(self.target, self.critics, self.polyak)
+
+    def export(self, folder: Path) -> None:
+        """Write the prior as a plain language model, and the critic with its heads beside it."""
+        export_guided(folder, prior=self.prior, critic=self.lm, heads={"q": self.critics.heads, "v": self.v}, codec=self.codec, beta=self.beta)
+
+    def policy(self) -> Policy:
+        """Guide the frozen prior with the smaller critic."""
+
+        def guided(hidden: tuple[Tensor, ...]) -> GuidedLogits:
+            prior = lm_logits(self.prior, hidden[0]).log_softmax(-1)
+            q = torch.stack(self.critics.qs(hidden[1])).amin(0)
+            return GuidedLogits(prior + self.beta * q, prior)
+
+        return self.language_policy((self.prior, self.lm), guided)
+
+    def values(self) -> Callable[[tuple[Tensor, ...]], Float[Tensor, " b"]]:
+        """Read V from the critics' trunk."""
+        return lambda hidden: self.v(hidden[1]).squeeze(-1)

@@ -1,0 +1,1 @@
+"""Whatever chooses actions: language models, scripted players, people. Policies are always batched."""

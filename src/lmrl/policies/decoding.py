@@ -1,0 +1,116 @@
+"""How a token is drawn: from logits to the one distribution that is sampled and reported."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+
+from lmrl.text.codec import Codec
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GuidedLogits:
+    """Logits that differ from those of the prior that they guide."""
+
+    logits: Float[Tensor, "b V"]
+    """What is sampled."""
+    prior: Float[Tensor, "b V"]
+    """The prior's logits or log-probabilities: what `Decoding.support` is judged by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding:
+    """The filters between a model's logits and the distribution that actions are drawn from.
+
+    They apply in the order support, temperature, top-k, top-p; each sees what the ones before it left.
+    """
+
+    temperature: float | int = 1.0
+    """Divides the logits; 0 always takes the likeliest token (the first of equals)."""
+    top_k: int | None = None
+    """Keep this many of the likeliest tokens. `None`: all."""
+    top_p: float | int = 1.0
+    """Keep the fewest likeliest tokens that together have at least this probability."""
+    support: float | int = 0.0
+    """Drop tokens whose probability under the untempered prior is below this fraction of the prior's likeliest token.
+
+    Values of tokens that the data never showed are extrapolated, and guidance would pick the most overrated of them.
+    A fraction of the maximum, unlike a probability, means the same for 4 plausible tokens as for 400, and always keeps
+    one. Without guidance the model is its own prior (elsewhere called min-p). 0: keep all.
+    """
+
+    def __post_init__(self) -> None:
+        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
+            raise ValueError(f"temperature must be at least 0, got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1 (or null for all tokens), got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
+        if not 0 <= self.support <= 1:
+            raise ValueError(f"support must be in [0, 1], got {self.support}")
+
+    def log_probs(
+        self, output: Float[Tensor, "b V"] | GuidedLogits, allowed: Bool[Tensor, " V"]
+    ) -> Float64[Tensor, "b V"]:
+        """Return the log-probabilities that tokens are drawn with, normalised over what is left; -inf for the rest.
+
+        Args:
+            output: what a model's `next_logits` gave.
+            allowed: false for ids that can never be said.
+        """
+        guided = output if isinstance(output, GuidedLogits) else GuidedLogits(output, output)
+        scores = _exact(guided.logits)
+        forbidden = ~allowed.to(scores.device)
+        scores = scores.masked_fill(forbidden, -torch.inf)
+        if self.support > 0:
+            prior = _exact(guided.prior).masked_fill(forbidden, -torch.inf)
+            scores = scores.masked_fill(prior < prior.amax(-1, keepdim=True) + math.log(self.support), -torch.inf)
+        if self.temperature == 0:
+            best = scores.argmax(-1, keepdim=True)
+            return torch.full_like(scores, -torch.inf).scatter_(-1, best, scores.gather(-1, best) * 0)
+        scores = scores / self.temperature
+        if self.top_k is not None or self.top_p < 1:
+            scores = self._keep_likeliest(scores)
+        return scores.log_softmax(-1)
+
+    def _keep_likeliest(self, scores: Float64[Tensor, "b V"]) -> Float64[Tensor, "b V"]:
+        """Apply top-k and top-p; a stable sort, so that equals are kept in order of their ids."""
+        ordered, ids = scores.sort(dim=-1, descending=True, stable=True)
+        if self.top_k is not None:
+            ordered[:, self.top_k :] = -torch.inf
+        if self.top_p < 1:
+            probabilities = ordered.softmax(-1)
+            before = probabilities.cumsum(-1) - probabilities
+            ordered = ordered.masked_fill(before >= self.top_p, -torch.inf)
+        return torch.full_like(scores, -torch.inf).scatter_(-1, ids, ordered)
+
+
+def _exact(logits: Float[Tensor, "b V"]) -> Float64[Tensor, "b V"]:
+    """Go on in float64, which a cumulative sum over a large vocabulary needs; Apple's GPUs do not have it."""
+    logits = logits.detach().float()
+    return (logits.cpu() if logits.is_mps else logits).double()
+
+
+def sample(log_probs: Float64[Tensor, "b V"], uniforms: Float64[Tensor, " b"]) -> Int[Tensor, " b"]:
+    """Invert each row's cumulative distribution at its uniform number; an id of probability 0 is never returned.
+
+    Raises:
+        ValueError: a row is not a distribution.
+    """
+    cumulative = log_probs.exp().cumsum(-1)
+    total = cumulative[:, -1:]
+    if not bool((total > 0).all()):  # also false for NaN
+        raise ValueError("the model's logits are not numbers: its training has diverged, or its weights are damaged")
+    # Rounding must not carry the point to the very end, where only ids of probability 0 are left.
+    point = torch.minimum(uniforms[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, point, right=True).squeeze(-1)
+
+
+def sayable(codec: Codec, vocabulary: int) -> Bool[Tensor, " V"]:
+    """Return which of a model's ids may be sampled: not the pad id, nor rows that only round a matrix up."""
+    allowed = torch.arange(vocabulary) < codec.size
+    if codec.pad_id < vocabulary:
+        allowed[codec.pad_id] = False
+    return allowed

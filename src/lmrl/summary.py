@@ -1,0 +1,274 @@
+"""What a run leaves behind for its reader: summary.json, transcripts.jsonl, and a table in the terminal."""
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+import lmrl
+from lmrl.evaluation import Evaluation
+from lmrl.text.trajectory import Trajectory
+
+Status = Literal["finished", "interrupted", "failed"]
+"""How a run ended."""
+
+BLOCKS: dict[str, tuple[str, ...]] = {
+    "dataset": ("fingerprint", "trajectories", "return_mean"),
+    "train": ("steps", "tokens", "tokens_per_second", "seconds"),
+    "rollout": ("episodes", "turns", "turns_per_second"),
+    "eval": (
+        *("episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95"),
+        *("success_rate", "invalid_action_rate", "turns_mean"),
+    ),
+    "paper": ("return", "score"),
+}
+"""The keys of each block of summary.json; a value that a run cannot tell is null."""
+
+PACKAGES = {
+    "torch": "torch",
+    "transformers": "transformers",
+    "lightning": "pytorch-lightning",
+    "datasets": "datasets",
+    "mlflow": "mlflow",
+}
+"""The packages whose versions decide results, by the name they have in summary.json."""
+
+
+def build_summary(
+    *,
+    task: str,
+    algo: str,
+    model: str,
+    seed: int,
+    status: Status,
+    dataset: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
+    rollout: Mapping[str, Any] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+    paper: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Put the blocks of summary.json together; what an interrupted or failed run lacks is null.
+
+    Raises:
+        ValueError: a key of a block is unknown.
+    """
+    given = {"dataset": dataset, "train": train, "rollout": rollout, "eval": evaluation, "paper": paper}
+    blocks = {name: _block(name, values or {}) for name, values in given.items()}
+    head = {"task": task, "algo": algo, "model": model, "seed": seed, "status": status}
+    return {**head, **blocks, "versions": versions(), "git_commit": git_commit()}
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write a value as JSON that any reader accepts (NaN and infinity become null), all of it or nothing."""
+    _write_atomically(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", path)
+
+
+def write_transcripts(evaluation: Evaluation, path: Path) -> None:
+    """Write one episode per line: messages, rewards (one per message), return, seed, start and how it ended."""
+    lines = [
+        json.dumps(
+            _plain({"index": index, "seed": start.seed, "start": dict(start.options), **transcript(trajectory)}),
+            allow_nan=False,
+            ensure_ascii=False,
+        )
+        for index, (start, trajectory) in enumerate(zip(evaluation.starts, evaluation.trajectories, strict=True))
+    ]
+    _write_atomically("".join(line + "\n" for line in lines), path)
+
+
+def transcript(trajectory: Trajectory) -> dict[str, Any]:
+    """Return an episode as plain values, its turns as chat messages (the policy is the assistant)."""
+    return {
+        "messages": messages(trajectory),
+        "rewards": [turn.reward for turn in trajectory.turns],
+        "return": trajectory.total_reward,
+        "success": bool(trajectory.info.get("success", False)),
+        "invalid_actions": int(trajectory.info.get("invalid_actions", 0)),
+        "turns": trajectory.length,
+        "terminated": trajectory.terminated,
+        "truncated": trajectory.truncated,
+    }
+
+
+def messages(trajectory: Trajectory) -> list[dict[str, str]]:
+    """Return the turns as chat messages: actions are the assistant's, observations the user's."""
+    return [{"role": "assistant" if turn.is_action else "user", "content": turn.text} for turn in trajectory.turns]
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions that a reader needs to repeat a run; `None` where a package is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name, package in PACKAGES.items():
+        try:
+            found[name] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return {**found, "lmrl": lmrl.__version__}
+
+
+def git_commit() -> str | None:
+    """Return the commit of this code, with `-dirty` if files differ from it; `None` outside of a repository.
+
+    A repository that merely contains the installed package (a virtual environment inside somebody's project) is not
+    this code's: only one that tracks this file counts.
+    """
+    here = Path(__file__).resolve()
+    try:
+        _git(here.parent, "ls-files", "--error-unmatch", here.name)
+        commit = _git(here.parent, "rev-parse", "HEAD")
+        changed = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}-dirty" if changed else commit
+
+
+def print_summary(summary: Mapping[str, Any], files: Mapping[str, str | Path], console: Console | None = None) -> None:
+    """Print the table that ends a run: ours beside the paper's numbers, what it cost, and where the files are.
+
+    Args:
+        summary: as from `build_summary`.
+        files: where to look, by a word for what is there (`summary`, `checkpoint`, `MLflow`, ...).
+        console: where to print. `None`: the terminal.
+    """
+    screen = console or Console()
+    title = f"{summary['task']} · {summary['algo']} · {summary['model']} · seed {summary['seed']}"
+    style = {"finished": "green", "interrupted": "yellow", "failed": "red"}[summary["status"]]
+    results = Table(title=Text.assemble((title, "bold"), "  ", (summary["status"], style)), title_justify="left")
+    head, *rows = _rows(summary)
+    for name in head:
+        results.add_column(name, justify="right" if name else "left", style="bold" if name == "this run" else None)
+    for row in rows:
+        results.add_row(*row)
+    screen.print()
+    screen.print(results)
+    lines = {**_costs(summary), **files}
+    width = max(map(len, lines), default=0)
+    for name, said in lines.items():
+        # Soft wrapping leaves a long path in one piece, so that it can be copied.
+        screen.print(Text.assemble((f"{name:<{width}}  ", "dim"), str(said)), soft_wrap=True)
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """Return the results as a Markdown table, for places that show a run to people."""
+    head, *rows = _rows(summary)
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([table, "", *(f"- {name}: {said}" for name, said in _costs(summary).items())])
+
+
+def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    """Return the table of results as cells, its head first."""
+    evaluated, paper = summary["eval"], summary["paper"]
+    return [
+        ["", "this run", "95 % interval", "paper"],
+        ["return", *_mean(evaluated, "return"), _number(paper["return"])],
+        ["score", *_mean(evaluated, "score"), _number(paper["score"], 1)],
+        ["success", _percent(evaluated["success_rate"]), "", ""],
+        ["invalid actions", _percent(evaluated["invalid_action_rate"]), "", ""],
+        ["turns per episode", _number(evaluated["turns_mean"], 1), "", ""],
+    ]
+
+
+def _costs(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return what was learned from and what training and playing took, leaving out what is unknown."""
+    train, rollout, data = summary["train"], summary["rollout"], summary["dataset"]
+    said: dict[str, str] = {}
+    if data["trajectories"] is not None:
+        mean = f"mean return {_number(data['return_mean'])}"
+        said["data"] = f"{data['trajectories']:,} episodes, {mean}, fingerprint {str(data['fingerprint'])[:12]}"
+    if train["steps"] is not None:
+        speed = f", {_number(train['tokens_per_second'], 0)} tokens/s" if train["tokens_per_second"] else ""
+        said["training"] = f"{train['steps']:,} steps in {_duration(train['seconds'])}{speed}"
+    if rollout["episodes"] is not None:
+        played = f"{rollout['episodes']:,} episodes, {rollout['turns']:,} turns"
+        said["evaluation"] = f"{played}, {_number(rollout['turns_per_second'], 0)} turns/s"
+    return said
+
+
+def _mean(block: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """Return a mean and its interval as table cells."""
+    digits = 1 if name == "score" else 2
+    mean, interval = block["return_mean" if name == "return" else name], block[f"{name}_ci95"]
+    if interval is None:
+        return _number(mean, digits), ""
+    return _number(mean, digits), " … ".join(_number(end, digits) for end in interval)
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    """Return a number as a table cell; a dash where it is unknown."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    """Return a rate as a table cell."""
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _duration(seconds: float | None) -> str:
+    """Return a time span as a person says it."""
+    if seconds is None:
+        return "unknown time"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _block(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a block with exactly its declared keys."""
+    unknown = sorted(set(values) - set(BLOCKS[name]))
+    if unknown:
+        raise ValueError(f"summary block {name!r} has no key {', '.join(unknown)}; it has {', '.join(BLOCKS[name])}")
+    return {key: values.get(key) for key in BLOCKS[name]}
+
+
+def _plain(value: Any) -> Any:
+    """Return the value in JSON's own types."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _write_atomically(text: str, path: Path) -> None:
+    """Write a file that is either the old one or the whole new one, whenever the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Return what a git command prints.
+
+    Raises:
+        OSError: git is not installed.
+        subprocess.SubprocessError: the command failed or hung.
+    """
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()

@@ -1,0 +1,83 @@
+"""Text to token ids and back, with the few facts about a tokenizer that acting and training must agree on."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+from lmrl.text.trajectory import History, Turn
+
+
+class Codec:
+    """A tokenizer as the rest of lmrl sees it.
+
+    Every turn is encoded on its own, in training and while acting, so that no token straddles two turns and a
+    training row is exactly what generation saw. Turns that a model sampled keep their ids and are never encoded.
+
+    Args:
+        tokenizer: any Hugging Face tokenizer that has a pad token.
+
+    Raises:
+        ValueError: the tokenizer has no pad token.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        if tokenizer.pad_token_id is None:
+            raise ValueError("the tokenizer has no pad token; load it through lmrl.models.backbone, which adds one")
+        self.tokenizer = tokenizer
+        self._cache: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills short rows; it is never sampled and never trained."""
+        return int(self.tokenizer.pad_token_id)
+
+    @property
+    def size(self) -> int:
+        """How many ids there are, added tokens included."""
+        return len(self.tokenizer)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """The ids that end an utterance: every token with a line break in it, and the end-of-text token."""
+        stops = {i for i in range(self.size) if "\n" in self.decode((i,))}
+        if self.tokenizer.eos_token_id is not None:
+            stops.add(int(self.tokenizer.eos_token_id))
+        stops.discard(self.pad_id)
+        return frozenset(stops)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of one turn's text; special tokens written inside the text are treated as plain text."""
+        ids = self._cache.get(text)
+        if ids is None:
+            if len(self._cache) >= 100_000:  # observations repeat a lot, but a long run must not grow for ever
+                self._cache.clear()
+            encoding = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+            ids = self._cache[text] = tuple(encoding["input_ids"])
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`, byte for byte as far as the tokenizer allows."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def turn(self, turn: Turn) -> tuple[int, ...]:
+        """Return the ids of a turn: those that were sampled, else those of its text."""
+        return self.encode(turn.text) if turn.tokens is None else turn.tokens
+
+    def history(self, history: History) -> list[int]:
+        """Return the ids of a whole history, turn after turn."""
+        return [i for turn in history for i in self.turn(turn)]
+
+    def check(self, texts: Iterable[str]) -> None:
+        """Make sure that the tokenizer can write every text of a task.
+
+        Raises:
+            ValueError: a text does not survive encoding and decoding; the message shows it.
+        """
+        for text in texts:
+            ids = self.encode(text)
+            # SentencePiece tokenizers put a space in front of each text and drop it again: not a loss.
+            if not ids or self.decode(ids).removeprefix(" ") != text.removeprefix(" "):
+                raise ValueError(
+                    f"the tokenizer cannot encode this task: {text!r} comes back as {self.decode(ids)!r}; "
+                    "choose another model, or model=tiny, whose tokenizer is built from the task's own text"
+                )

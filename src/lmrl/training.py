@@ -1,0 +1,182 @@
+"""Train one stage: build what its configuration names, fit it with Lightning, and say what came of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import nn
+
+from lmrl.callbacks.progress import TrainingProgress
+from lmrl.checks import ConfigError, explain_failure
+from lmrl.hardware import resolve_precision
+from lmrl.models.backbone import window
+from lmrl.modules.base import Algorithm
+from lmrl.text.codec import Codec
+from lmrl.text.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a stage is made of, besides its own configuration."""
+
+    codec: Codec
+    lm: Callable[[], nn.Module]
+    """Makes a fresh copy of the initial language model."""
+    trajectories: Sequence[Trajectory]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One trained stage."""
+
+    module: Algorithm
+    trainer: pl.Trainer
+    seconds: float
+    """Wall-clock time of the training loop, evaluations between epochs included."""
+    best: Path | None
+    """The checkpoint that was best on the validation episodes. `None`: nothing was evaluated."""
+    latest: Path
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The `train` block of summary.json."""
+        tokens = self.module.tokens_trained
+        return {
+            "steps": self.trainer.global_step,
+            "tokens": tokens,
+            "tokens_per_second": tokens / max(self.seconds, 1e-9),
+            "seconds": self.seconds,
+        }
+
+
+def build(what: str, factory: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a factory from the configuration; report what it objects to as a mistake in the configuration."""
+    try:
+        return factory(*args, **kwargs)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{what}: {explain_failure(error)}") from error
+
+
+def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tuple[Algorithm, pl.LightningDataModule]:
+    """Build the algorithm and its data from a stage's configuration.
+
+    Raises:
+        ConfigError: a hyper-parameter is out of range, unknown, or does not fit the model or the data.
+    """
+    optimizer = instantiate(cfg.model.optimizer, lr=cfg.model.optimizer.lr * stage.lr_scale)
+    # Hydra would copy live objects that are passed to `instantiate`; a partial is called with them as they are.
+    module: Algorithm = build(
+        "algo.module",
+        instantiate(stage.module, _partial_=True, _convert_="all"),
+        lm=materials.lm,
+        codec=materials.codec,
+        optimizer=optimizer,
+        steps=stage.steps,
+        max_new_tokens=cfg.task.max_new_tokens,
+        decoding=build("algo.decoding", instantiate, stage.decoding),
+    )
+    keep = instantiate(stage.datamodule.filter) if stage.datamodule.get("filter") else None
+    datamodule = build(
+        "algo.datamodule",
+        instantiate(stage.datamodule, _partial_=True, filter=None),
+        filter=keep,
+        trajectories=list(materials.trajectories),
+        codec=materials.codec,
+        memory=cfg.task.memory,
+        steps_per_epoch=stage.steps_per_epoch * stage.accumulate,
+        seed=cfg.seed,
+        window=window(module.lm),
+        max_new_tokens=cfg.task.max_new_tokens,
+    )
+    return module, datamodule
+
+
+def fit(
+    cfg: DictConfig,
+    stage: DictConfig,
+    module: Algorithm,
+    datamodule: pl.LightningDataModule,
+    *,
+    name: str,
+    folder: Path,
+    loggers: Sequence[Any] = (),
+    callbacks: Sequence[pl.Callback] = (),
+    monitor: str | None = None,
+) -> Stage:
+    """Train a stage, from its newest checkpoint in `folder` if there is one.
+
+    Args:
+        cfg: the whole configuration.
+        stage: the stage's part of it.
+        module: the algorithm.
+        datamodule: its data.
+        name: what progress calls it.
+        folder: where checkpoints go.
+        loggers: where metrics go.
+        callbacks: what else happens between epochs.
+        monitor: the metric whose largest value marks the best checkpoint. `None`: keep only the latest.
+    """
+    checkpoints = folder / "checkpoints"
+    progress = TrainingProgress(stage=name)
+    trainer = pl.Trainer(
+        **machine(cfg),
+        max_steps=stage.steps,
+        max_epochs=-1,
+        gradient_clip_val=stage.gradient_clip,
+        accumulate_grad_batches=stage.accumulate,
+        use_distributed_sampler=False,  # the sampler knows ranks itself
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=20,
+        default_root_dir=folder,
+        logger=list(loggers),
+        callbacks=[Reseed(seed=cfg.seed), *callbacks, progress, *keepers(checkpoints, monitor)],
+    )
+    newest = checkpoints / "latest.ckpt"
+    trainer.fit(module, datamodule, ckpt_path=newest if newest.exists() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    best = checkpoints / "best.ckpt"
+    return Stage(module, trainer, progress.seconds, best if monitor is not None and best.exists() else None, newest)
+
+
+def machine(cfg: DictConfig) -> dict[str, Any]:
+    """Return the trainer's arguments that say on what it runs."""
+    names = ("accelerator", "devices", "num_nodes", "strategy")
+    return {name: cfg.hardware[name] for name in names} | {"precision": resolve_precision(cfg.hardware.precision)}
+
+
+def keepers(folder: Path, monitor: str | None) -> list[pl.Callback]:
+    """Return the callbacks that keep the latest checkpoint, and the best by a metric.
+
+    They are two: with one, a metric that does not improve would leave nothing recent to resume from.
+    """
+    common: dict[str, Any] = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
+    latest = ModelCheckpoint(filename="latest", **common)
+    if monitor is None:
+        return [latest]
+    return [latest, ModelCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **common)]
+
+
+class Reseed(pl.Callback):
+    """Seed torch anew at each epoch, so that a resumed epoch draws what the uninterrupted one drew.
+
+    Args:
+        seed: the run's seed.
+    """
+
+    def __init__(self, *, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Derive the epoch's seed from the run's, the epoch and the rank."""
+        torch.manual_seed(self._seed * 1_000_003 + trainer.current_epoch * 1_009 + trainer.global_rank)

@@ -1,0 +1,39 @@
+"""Shared by all tests: configurations, small models, and the pairs of task and algorithm."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).parents[1]
+
+
+def names(group: str) -> list[str]:
+    """Return the choices of a configuration group: a new file is tested by existing."""
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+@pytest.fixture(scope="session")
+def compose() -> Iterator[Callable]:
+    """Compose the real configuration with overrides, as `run.py` does."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import DictConfig
+
+    import torch
+
+    torch.set_num_threads(1)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+
+        def composed(*overrides: str) -> DictConfig:
+            return compose("config", overrides=[*overrides, "hydra.searchpath=[]"])
+
+        yield composed
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder of datasets for the whole session, so that each task's data are made once."""
+    return tmp_path_factory.mktemp("data")

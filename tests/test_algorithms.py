@@ -1,0 +1,146 @@
+"""What must hold for every algorithm on every task; both are found by their YAML files."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import names
+from hydra.utils import instantiate
+
+from lmrl.experiment import build_materials, load_task
+from lmrl.modules.base import Algorithm
+from lmrl.policies.core import Request
+from lmrl.text.tokens import TokenBatch, collate
+from lmrl.text.trajectory import Turn
+from lmrl.training import build_stage
+
+ALGOS, TASKS = names("algo"), names("task")
+
+
+@pytest.fixture(scope="session")
+def pair(compose: Callable, data_dir: Path) -> Callable[[str, str], SimpleNamespace]:
+    """Build a pair of task and algorithm from its YAML files, on few trajectories."""
+
+    @functools.cache
+    def built(task_name: str, algo_name: str) -> SimpleNamespace:
+        cfg = compose(f"task={task_name}", f"algo={algo_name}", f"data_dir={data_dir}", "algo.datamodule.filter=null")
+        task = load_task(cfg)
+        task.dataset.trajectories[:] = task.dataset.trajectories[:60]
+        materials = build_materials(cfg, task)
+        module, datamodule = build_stage(cfg, cfg.algo, materials)
+        rows = module.prepare(datamodule.episodes())
+        return SimpleNamespace(cfg=cfg, task=task, module=module, rows=rows, codec=materials.codec, materials=materials)
+
+    return built
+
+
+@pytest.fixture(params=[(task, algo) for task in TASKS for algo in ALGOS], ids=lambda pair: f"{pair[0]}-{pair[1]}")
+def built(request: pytest.FixtureRequest, pair: Callable) -> SimpleNamespace:
+    return pair(*request.param)
+
+
+@pytest.fixture(params=ALGOS)
+def algorithm(request: pytest.FixtureRequest, pair: Callable) -> SimpleNamespace:
+    """Each algorithm once, with fresh weights."""
+    found = pair(TASKS[0], request.param)
+    module, _ = build_stage(found.cfg, found.cfg.algo, found.materials)
+    return SimpleNamespace(**{**vars(found), "module": module})
+
+
+def batch_of(found: SimpleNamespace, count: int = 16) -> TokenBatch:
+    return collate(found.rows[:count], pad_id=found.codec.pad_id)
+
+
+def test_every_pair_computes_a_loss_and_acts(built: SimpleNamespace) -> None:
+    loss, logs = built.module.loss(batch_of(built))
+    assert torch.isfinite(loss)
+    assert loss > 0
+    assert all(torch.isfinite(value).all() for value in logs.values())
+    env = built.task.make_env()
+    observation, _ = env.reset(seed=0)
+    requests = [Request((Turn(observation, False),), slot=slot, seed=slot) for slot in range(3)]
+    actions = built.module.policy().act(requests)
+    assert len(actions) == 3
+    assert all(action.tokens and len(action.tokens) <= built.cfg.task.max_new_tokens for action in actions)
+
+
+def test_the_loss_falls_on_one_batch(algorithm: SimpleNamespace) -> None:
+    module, batch = algorithm.module, batch_of(algorithm)
+    optimizer = instantiate(algorithm.cfg.model.optimizer, lr=1e-3)([p for p in module.parameters() if p.requires_grad])
+    first = None
+    for _ in range(30):
+        loss, _ = module.loss(batch)
+        first = loss.item() if first is None else first
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        module.after_step()
+    assert loss.item() < 0.8 * first
+
+
+def test_padding_and_company_change_nothing(algorithm: SimpleNamespace) -> None:
+    """Each row alone, or all in one batch among longer rows: the weighted mean of the losses is the same."""
+    module = algorithm.module
+    module.non_action_weight = 0.0  # a loss over actions, whose weights are known here
+    rows = sorted({row.key: row for row in algorithm.rows}.values(), key=lambda row: len(row.tokens))
+    chosen = [rows[0], rows[len(rows) // 2], rows[-1]]
+    with torch.no_grad():
+        together, _ = module.loss(collate(chosen, pad_id=algorithm.codec.pad_id))
+        alone = [module.loss(collate([row], pad_id=algorithm.codec.pad_id))[0] for row in chosen]
+    weights = torch.tensor([float(row.is_decision.sum()) for row in chosen])
+    expected = (torch.stack(alone) * weights).sum() / weights.sum()
+    torch.testing.assert_close(together, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_no_gradient_reaches_tokens_after_the_last_decision(algorithm: SimpleNamespace) -> None:
+    """What stands behind all decisions, and padding, cannot influence a loss over actions alone."""
+    module = algorithm.module
+    module.non_action_weight = 0.0
+    batch = batch_of(algorithm, 4)
+    embedding = module.lm.get_input_embeddings()
+    seen: list[torch.Tensor] = []
+    hook = embedding.register_forward_hook(lambda _m, _i, output: (output.retain_grad(), seen.append(output))[1])
+    loss, _ = module.loss(batch)
+    loss.backward()
+    hook.remove()
+    gradient = seen[0].grad.abs().sum(-1)
+    for row in range(len(batch.lengths)):
+        if not batch.is_decision[row].any():
+            assert gradient[row].sum() == 0  # a successor's value is a target, never a way for gradients
+            continue
+        last = int(batch.is_decision[row].nonzero().max())
+        assert gradient[row, last:].sum() == 0
+        assert gradient[row, :last].sum() > 0
+
+
+@pytest.mark.parametrize("algo", [name for name in ALGOS if name in ("ilql", "mc_returns")])
+def test_the_initial_policy_is_the_prior(pair: Callable, algo: str) -> None:
+    found = pair(TASKS[0], algo)
+    module, _ = build_stage(found.cfg, found.cfg.algo, found.materials)
+    assert module.beta > 0
+    batch = batch_of(found)
+    guided = module.policy()
+    plain = Algorithm.policy(module)
+    plain.decoding = guided.decoding
+    torch.testing.assert_close(guided.log_probs(batch), plain.log_probs(batch), rtol=0, atol=1e-5)
+
+
+def test_state_dict_holds_all_networks(algorithm: SimpleNamespace) -> None:
+    """A fresh module that loads the weights of a trained one computes the same loss and actions, targets included."""
+    module, batch = algorithm.module, batch_of(algorithm)
+    optimizer = instantiate(algorithm.cfg.model.optimizer, lr=1e-2)([p for p in module.parameters() if p.requires_grad])
+    for _ in range(3):
+        optimizer.zero_grad()
+        module.loss(batch)[0].backward()
+        optimizer.step()
+        module.after_step()
+    fresh, _ = build_stage(algorithm.cfg, algorithm.cfg.algo, algorithm.materials)
+    with torch.no_grad():
+        assert not torch.equal(fresh.loss(batch)[0], module.loss(batch)[0])
+        fresh.load_state_dict(module.state_dict())
+        assert torch.equal(fresh.loss(batch)[0], module.loss(batch)[0])
+    for ours, theirs in zip(module.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(ours, theirs)

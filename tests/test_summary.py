@@ -1,0 +1,149 @@
+"""summary.json, transcripts.jsonl and the table at the end of a run."""
+
+import io
+import json
+import os
+import subprocess
+
+import pytest
+from rich.console import Console
+
+import lmrl.summary as summary_module
+from lmrl.evaluation import Evaluation
+from lmrl.rollout import Start
+from lmrl.scores import Anchors
+from lmrl.summary import (
+    build_summary,
+    git_commit,
+    markdown,
+    print_summary,
+    versions,
+    write_json,
+    write_transcripts,
+)
+from lmrl.text.trajectory import Trajectory, Turn
+
+TURNS = (Turn("go\n", False), Turn("left\n", True, -1.0), Turn("ö\n", False), Turn("right\n", True, 0.0))
+EPISODE = Trajectory(TURNS, True, False, 5, {"success": True, "invalid_actions": 1})
+EVALUATION = Evaluation((Start(5, {"cell": (1, 2)}), Start(6, {"cell": (1, 2)})), (EPISODE, EPISODE), 2.0)
+
+
+def whole(**changes):
+    blocks = {
+        "dataset": {"fingerprint": "ab" * 16, "trajectories": 1240, "return_mean": -19.7},
+        "train": {"steps": 2000, "tokens": 10**6, "tokens_per_second": 20345.2, "seconds": 93.2},
+        "rollout": EVALUATION.rollout,
+        "evaluation": EVALUATION.summary(Anchors(-101.0, -83.0, -0.5)),
+        "paper": {"return": -6.97, "score": 99.9},
+    }
+    head = {"task": "maze", "algo": "ilql", "model": "tiny", "seed": 0, "status": "finished"}
+    return build_summary(**{**head, **blocks, **changes})
+
+
+def test_summary_has_every_key():
+    summary = whole()
+    assert list(summary) == [
+        "task", "algo", "model", "seed", "status", "dataset", "train", "rollout", "eval", "paper", "versions",
+        "git_commit",
+    ]  # fmt: skip
+    assert list(summary["eval"]) == [
+        "episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95", "success_rate",
+        "invalid_action_rate", "turns_mean",
+    ]  # fmt: skip
+    assert list(summary["rollout"]) == ["episodes", "turns", "turns_per_second"]
+    assert (summary["seed"], summary["rollout"]["turns_per_second"]) == (0, 2)
+
+
+def test_interrupted_runs_say_what_they_can():
+    summary = build_summary(task="maze", algo="bc", model="tiny", seed=0, status="interrupted", train={"steps": 7})
+    assert summary["train"] == {"steps": 7, "tokens": None, "tokens_per_second": None, "seconds": None}
+    assert set(summary["eval"].values()) == {None}
+    assert "interrupted" in printed(summary)
+
+
+def test_unknown_keys_are_refused():
+    with pytest.raises(ValueError, match="'train' has no key loss"):
+        whole(train={"loss": 1})
+
+
+def test_versions_are_those_of_the_packages():
+    found = versions()
+    assert set(found) == {"python", "torch", "transformers", "lightning", "datasets", "mlflow", "lmrl"}
+    assert all(found.values())
+
+
+def test_git_commit_is_only_that_of_this_code(tmp_path, monkeypatch):
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"]
+        command = ["git", "-C", str(tmp_path), *who, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    source = tmp_path / "summary.py"
+    source.write_text("1")
+    monkeypatch.setattr(summary_module, "__file__", str(source))
+    assert git_commit() is None
+    git("init")
+    (tmp_path / "other").write_text("1")
+    git("add", "other")
+    git("commit", "-m", "somebody's project")
+    assert git_commit() is None
+    git("add", "summary.py")
+    git("commit", "-m", "ours")
+    assert git_commit() == git("rev-parse", "HEAD")
+    source.write_text("2")
+    assert git_commit() == git("rev-parse", "HEAD") + "-dirty"
+
+
+def test_json_is_whole_and_readable_by_anyone(tmp_path):
+    path = tmp_path / "new" / "summary.json"
+    write_json({"a": float("nan"), "b": (1, 2.5), "c": None, "d": True}, path)
+    assert json.loads(path.read_text()) == {"a": None, "b": [1, 2.5], "c": None, "d": True}
+
+
+def test_a_dying_writer_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "summary.json"
+    write_json({"old": 1}, path)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        write_json({"new": 1}, path)
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_transcripts_have_one_episode_per_line(tmp_path):
+    write_transcripts(EVALUATION, tmp_path / "transcripts.jsonl")
+    first, second = map(json.loads, (tmp_path / "transcripts.jsonl").read_text().splitlines())
+    assert first["messages"] == [
+        {"role": "user", "content": "go\n"},
+        {"role": "assistant", "content": "left\n"},
+        {"role": "user", "content": "ö\n"},
+        {"role": "assistant", "content": "right\n"},
+    ]
+    assert first["rewards"] == [0, -1, 0, 0]
+    assert (first["return"], first["seed"], first["start"], first["index"]) == (-1, 5, {"cell": [1, 2]}, 0)
+    assert (first["success"], first["invalid_actions"], first["turns"]) == (True, 1, 2)
+    assert (second["seed"], second["index"]) == (6, 1)
+
+
+def printed(summary, **files):
+    screen = io.StringIO()
+    print_summary(summary, files, Console(file=screen, width=80))
+    return screen.getvalue()
+
+
+def test_table_says_what_a_person_wants_to_know():
+    place = "runs/" + "very/long/" * 20
+    text = printed(whole(), policy=place)
+    for said in ("maze · ilql · tiny · seed 0", "finished", "-1.00", "-6.97", "99.7", "99.9", "100.0 %", "50.0 %",
+                 "1,240 episodes", "-19.70", "2,000 steps in 1 min 33 s, 20,345 tokens/s", place):  # fmt: skip
+        assert said in text
+
+
+def test_markdown_is_the_same_table():
+    text = markdown(whole())
+    assert "| return | -1.00 | -1.00 … -1.00 | -6.97 |" in text
+    assert "- training: 2,000 steps in 1 min 33 s" in text

@@ -19,10 +19,9 @@ def names(group: str) -> list[str]:
 @pytest.fixture(scope="session")
 def compose() -> Iterator[Callable]:
     """Compose the real configuration with overrides, as `run.py` does."""
+    import torch
     from hydra import compose, initialize_config_dir
     from omegaconf import DictConfig
-
-    import torch
 
     torch.set_num_threads(1)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

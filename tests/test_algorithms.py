@@ -11,8 +11,11 @@ from conftest import names
 from hydra.utils import instantiate
 
 from lmrl.experiment import build_materials, load_task
-from lmrl.modules.base import Algorithm
+from lmrl.models.backbone import lm_logits, trunk
 from lmrl.policies.core import Request
+from lmrl.policies.exactness import check_log_probs
+from lmrl.policies.language_model import LanguageModelPolicy
+from lmrl.rollout import Start, rollout
 from lmrl.text.tokens import TokenBatch, collate
 from lmrl.text.trajectory import Turn
 from lmrl.training import build_stage
@@ -123,8 +126,10 @@ def test_the_initial_policy_is_the_prior(pair: Callable, algo: str) -> None:
     assert module.beta > 0
     batch = batch_of(found)
     guided = module.policy()
-    plain = Algorithm.policy(module)
-    plain.decoding = guided.decoding
+    plain = LanguageModelPolicy(
+        trunks=(trunk(module.prior),), next_logits=lambda hidden: lm_logits(module.prior, hidden[0]),
+        codec=found.codec, decoding=guided.decoding, max_new_tokens=8,
+    )  # fmt: skip
     torch.testing.assert_close(guided.log_probs(batch), plain.log_probs(batch), rtol=0, atol=1e-5)
 
 
@@ -144,3 +149,21 @@ def test_state_dict_holds_all_networks(algorithm: SimpleNamespace) -> None:
         assert torch.equal(fresh.loss(batch)[0], module.loss(batch)[0])
     for ours, theirs in zip(module.parameters(), fresh.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_a_reranker_proposes_only_what_it_was_given(algorithm: SimpleNamespace) -> None:
+    module = algorithm.module
+    module.rerank = {"proposals": ["move up\n", "move down\n"], "temperature": 0}
+    env = algorithm.task.make_env()
+    requests = [Request((Turn(env.reset(seed=seed)[0], False),), seed=seed) for seed in range(4)]
+    assert {action.text for action in module.policy().act(requests)} <= {"move up\n", "move down\n"}
+
+
+def test_acting_and_training_agree_on_log_probabilities(built: SimpleNamespace) -> None:
+    """What was played token by token with a cache has the same log-probabilities in training's one forward pass."""
+    task, policy = built.task, built.module.policy()
+    starts = [Start(seed) for seed in range(3)]
+    played = rollout(lambda: task.make_env(max_steps=12), policy, starts, memory=task.memory, slots=2)
+    worst = check_log_probs(played, policy.log_probs, codec=built.codec, memory=task.memory, tolerance=1e-4)
+    assert worst < 1e-4
+    assert sum(len(turn.tokens or ()) for trajectory in played for turn in trajectory.turns) > 30

@@ -145,8 +145,10 @@ def test_average_returns_merges_what_is_otherwise_equal(codec: Codec) -> None:
     terminated=st.booleans(),
     order=st.randoms(use_true_random=False),
 )
-def test_a_batch_holds_each_decision_once(codec: Codec, rewards: list, memory: int | None, terminated: bool, order) -> None:
-    """Whatever the memory: the same actions with the same rewards, each with a valid successor; order does not matter."""
+def test_a_batch_holds_each_decision_once(
+    codec: Codec, rewards: list, memory: int | None, terminated: bool, order
+) -> None:
+    """Whatever memory and order: the same actions with the same rewards, each with a valid successor."""
     trajectory = episode(*rewards, terminated=terminated)
     rows = [tokenize(w, codec) for w in windows(trajectory, memory)]
     order.shuffle(rows)

@@ -59,9 +59,16 @@ def run(cfg: DictConfig) -> float:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     choices = HydraConfig.get().runtime.choices
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    identity = RunIdentity(choices["task"], choices["algo"], choices["model"], cfg.seed, config_hash(config))
-
     task = load_task(cfg)
+    identity = RunIdentity(
+        choices["task"],
+        choices["algo"],
+        choices["model"],
+        cfg.seed,
+        config_hash(config),
+        env_version=task.dataset.env_version,
+        dataset_fingerprint=task.dataset.fingerprint,
+    )
     materials = build_materials(cfg, task)
     # Everything that can be wrong is built once before anything is trained or recorded.
     build_stage(cfg, cfg.algo, materials)
@@ -78,7 +85,7 @@ def run(cfg: DictConfig) -> float:
     if summary is None:  # another process than the first
         return float("nan")
     files = {"folder": folder, "figures": folder / "figures", "policy": folder / "policy"}
-    print_summary(summary, files | ({"compare": log.place} if log.place else {}))
+    print_summary(summary, files | ({"MLflow": log.place} if log.place else {}))
     return float(summary["eval"]["return_mean"])
 
 
@@ -144,7 +151,12 @@ def _train_and_report(
     write_json(summary, folder / "summary.json")
     metrics = log.metrics.rows() if log.metrics else []
     pictures = draw_figures(cfg, task.make_env(), module, metrics, folder / "figures", title=identity.name)
-    _record(log, summary, evaluation, task, stage, folder, pictures, cfg.evaluation.trace_episodes)
+    log.log_results(summary)
+    for path in (folder / "summary.json", folder / "transcripts.jsonl"):
+        log.log_file(path)
+    for path in pictures:
+        log.log_file(path, "figures")
+    log.log_evaluation(evaluation, memory=task.memory)
     return summary
 
 
@@ -176,27 +188,6 @@ def _load_chosen(cfg: DictConfig, stage: Stage) -> None:
     path = stage.best if cfg.evaluation.checkpoint == "best" and stage.best is not None else stage.latest
     weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     stage.module.load_state_dict(weights)
-
-
-def _record(
-    log: Tracker,
-    summary: dict[str, Any],
-    evaluation: Evaluation,
-    task: Task,
-    stage: Stage,
-    folder: Path,
-    pictures: list[Path],
-    traced: int,
-) -> None:
-    """Send the results to the tracker."""
-    scalars = {f"final/{name}": value for name, value in summary["eval"].items() if isinstance(value, int | float)}
-    log.log_metrics(scalars, stage.trainer.global_step)
-    for path in (folder / "summary.json", folder / "transcripts.jsonl", folder / "config.yaml"):
-        log.log_file(path)
-    for path in pictures:
-        log.log_file(path, "figures")
-    shown = Evaluation(evaluation.starts[:traced], evaluation.trajectories[:traced], evaluation.seconds)
-    log.log_evaluation(shown, memory=task.memory)
 
 
 def _write_unfinished(identity: RunIdentity, task: Task, status: Any, folder: Path) -> None:

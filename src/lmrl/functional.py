@@ -41,11 +41,15 @@ def discount_factors(gamma: float, ends_turn: Bool[Tensor, " N"], per: str) -> F
     return every if per == "token" else torch.where(ends_turn, every, torch.ones_like(every))
 
 
-def check_range(name: str, value: float, low: float, high: float, *, open_low: bool = False, open_high: bool = False) -> None:
+def check_range(
+    name: str, value: object, low: float | int, high: float | int, *, open_low: bool = False, open_high: bool = False
+) -> None:
     """Raise a ValueError that names a hyper-parameter unless it is a number between `low` and `high`."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_number and (value > low or value == low and not open_low) and (value < high or value == high and not open_high):
-        return
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        above = value > low or (value == low and not open_low)
+        below = value < high or (value == high and not open_high)
+        if above and below:
+            return
     interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
     raise ValueError(f"{name} must be a number in {interval}, got {value!r}")
 
@@ -59,25 +63,24 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 @torch.no_grad()
 def polyak_(target: nn.Module, online: nn.Module, rate: float) -> None:
     """Move the target's parameters the fraction `rate` of the way to the online ones, in place."""
-    targets = [p for p in target.parameters()]
-    onlines = [p for p in online.parameters()]
-    torch._foreach_lerp_(targets, onlines, rate)
+    for slow, fast in zip(target.parameters(), online.parameters(), strict=True):
+        slow.lerp_(fast, rate)
 
 
 def warmup_then(decay: str, warmup_steps: int, total_steps: int, floor: float) -> Callable[[int], float]:
-    """Return the learning rate's factor as a function of the step: linear warm-up, then constant or cosine decay.
+    """Return the learning rate's factor as a function of the step: linear warm-up, then the decay.
 
     Args:
-        decay: "constant" or "cosine".
+        decay: "constant", "cosine", or "exponential" (by the same ratio in each step).
         warmup_steps: steps until the full rate is reached.
-        total_steps: steps at which a cosine has come down to `floor`.
-        floor: the smallest factor of a cosine.
+        total_steps: steps at which the factor has come down to `floor`.
+        floor: the smallest factor, above 0.
 
     Raises:
-        ValueError: `decay` is neither of the two.
+        ValueError: an argument is out of its range.
     """
-    if decay not in ("constant", "cosine"):
-        raise ValueError(f"schedule.decay must be 'constant' or 'cosine', got {decay!r}")
+    check_choice("algo.module.decay", decay, ("constant", "cosine", "exponential"))
+    check_range("algo.module.floor", floor, 0, 1, open_low=True)
 
     def factor(step: int) -> float:
         if step < warmup_steps:
@@ -85,6 +88,8 @@ def warmup_then(decay: str, warmup_steps: int, total_steps: int, floor: float) -
         if decay == "constant":
             return 1.0
         progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+        if decay == "exponential":
+            return floor**progress
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
     return factor

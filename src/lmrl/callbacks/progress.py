@@ -35,7 +35,7 @@ class TrainingProgress(pl.Callback):
         self._bar.add_task(self._stage, total=trainer.max_steps, completed=trainer.global_step, numbers="")
         self._bar.start()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ARG002
+    def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any, **unused_too: Any) -> None:  # type: ignore[override]  # noqa: ARG002
         """Move the bar."""
         self.seconds = time.perf_counter() - self._began
         if self._bar is not None and trainer.global_step % 10 == 0:

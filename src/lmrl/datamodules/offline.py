@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from lmrl.datamodules.sampling import EpochSampler, Rows
 from lmrl.text.codec import Codec
-from lmrl.text.tokens import TokenBatch, TokenTrajectory, collate, tokenize
+from lmrl.text.tokens import TokenTrajectory, collate, tokenize
 from lmrl.text.trajectory import Trajectory, windows
 
 
@@ -50,7 +50,9 @@ class OfflineDataModule(pl.LightningDataModule):
             raise ValueError(f"batch_size and steps_per_epoch must be positive, got {batch_size} and {steps_per_epoch}")
         self.trajectories = list(filter(trajectories) if filter else trajectories)
         if not self.trajectories:
-            raise ValueError("no trajectory is left to train on: the data are empty, or algo.datamodule.filter keeps none")
+            raise ValueError(
+                "no trajectory is left to train on: the data are empty, or algo.datamodule.filter keeps none"
+            )
         self._codec, self._memory, self._batch_size = codec, memory, batch_size
         self._steps_per_epoch, self._seed, self._replies = steps_per_epoch, seed, replies
         self._window, self._max_new_tokens = window, max_new_tokens
@@ -80,9 +82,10 @@ class OfflineDataModule(pl.LightningDataModule):
             algorithm: Any = self.trainer.lightning_module if self.trainer else None
             self._rows = Rows(algorithm.prepare(self.episodes()))
 
-    def train_dataloader(self) -> DataLoader[TokenBatch]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Return the loader of training batches."""
-        assert self._rows is not None and self.trainer is not None
+        if self._rows is None or self.trainer is None:
+            raise RuntimeError("the trainer calls setup() first, and has to be attached")
         sampler = EpochSampler(
             self._rows.token_lengths,
             batch_size=self._batch_size,

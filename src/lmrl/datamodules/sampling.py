@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, Sampler
 from lmrl.text.tokens import TokenTrajectory
 
 
-class Rows(Dataset[tuple[TokenTrajectory, float]]):
+class Rows(Dataset[TokenTrajectory]):
     """Training rows, each distinct one kept once.
 
     Item `i` is row `i` as it occurs in the data; equal rows share one object, which lets `collate` merge them.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -68,6 +69,9 @@ def _draw(
     )
     if noisy:
         axes.plot(steps, _smooth(values, len(values) // 30), color=colour, linewidth=1.8)
+        # The first steps' losses are many times the later ones and would press these flat.
+        low, high = np.nanpercentile(values[len(values) // 10 :], [0, 100])
+        axes.set_ylim(low - 0.14 * (high - low), high + 0.14 * (high - low) + 1e-9)
     _draw_references(axes, references)
     axes.set_title(name, loc="left", fontsize=10, color=INK)
     axes.set_xlabel("optimizer steps", fontsize=8, color=MUTED)

@@ -34,9 +34,7 @@ class Explain:
         self, observations: Sequence[str]
     ) -> tuple[Float[np.ndarray, "n actions"], Float[np.ndarray, " n"] | None]:
         """Return the probability of each action after each observation, and the state values if there is a critic."""
-        policy = self._module.policy()
-        if not isinstance(policy, LanguageModelPolicy):
-            raise TypeError(f"only language-model policies can be drawn, not {type(policy).__name__}")
+        policy = self._module.sampler()
         probabilities = np.stack([self._probabilities(policy, text) for text in observations])
         read = self._module.values()
         if read is None:
@@ -60,7 +58,9 @@ def draw_figures(
 ) -> list[Path]:
     """Draw learning curves and the task's own figures into `folder`, and return their paths."""
     score: Any = cfg.task.get("score")
-    references = {"eval/return_mean": {"data": float(score.data), "paper's maximum": float(score.max)}} if score else None
+    references = (
+        {"eval/return_mean": {"data": float(score.data), "paper's maximum": float(score.max)}} if score else None
+    )
     pictures = [learning_curves(rows, folder / "learning_curves.png", title=title, references=references)]
     env.reset(seed=0)
     actions = env.legal_actions()

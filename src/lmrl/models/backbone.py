@@ -13,7 +13,14 @@ from lmrl.text.codec import Codec
 
 
 def from_scratch(
-    codec: Codec, *, layers: int = 2, width: int = 128, heads: int = 4, window: int = 1024, init_scale: float = 1.0, seed: int = 0
+    codec: Codec,
+    *,
+    layers: int = 2,
+    width: int = 128,
+    heads: int = 4,
+    window: int = 1024,
+    init_scale: float = 1.0,
+    seed: int = 0,
 ) -> nn.Module:
     """Build a small GPT-2 with random weights for the tokenizer's vocabulary.
 
@@ -45,7 +52,9 @@ def from_scratch(
         return GPT2LMHeadModel(config)
 
 
-def pretrained(codec: Codec, *, path: str, lora: Mapping[str, Any] | None = None, dropout: float | None = 0.0) -> nn.Module:
+def pretrained(
+    codec: Codec, *, path: str, lora: Mapping[str, Any] | None = None, dropout: float | None = 0.0
+) -> nn.Module:
     """Load a causal language model from the Hub or a folder, with room for the tokenizer's pad token.
 
     Args:

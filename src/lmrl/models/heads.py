@@ -9,7 +9,7 @@ class ValueHead(nn.Module):
     """A linear layer, or a two-layer perceptron, whose last layer starts at a constant.
 
     Zero weights and a constant bias make every initial value the same, so that a policy guided by them equals its
-    prior at step 0 (algorithms.md: LMRL-Gym's heads; hidden layer as wide as the model, ReLU).
+    prior at step 0 (as LMRL-Gym's heads do; hidden layer as wide as the model, ReLU).
 
     Args:
         width: size of the hidden states.

@@ -28,7 +28,10 @@ def build(texts: Iterable[str], *, vocab_size: int = 512) -> Codec:
         raise ValueError(f"model.tokenizer.vocab_size must be at least 300 (256 bytes and merges), got {vocab_size}")
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     raw.decoder = decoders.ByteLevel()  # type: ignore[assignment]
     trainer = trainers.BpeTrainer(
@@ -72,7 +75,7 @@ def check_path(path: str) -> None:
     Raises:
         ValueError: the folder does not exist or is no model folder.
     """
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or os.sep != "/" and os.sep in path
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or (os.sep != "/" and os.sep in path)
     folder = Path(path).expanduser()
     if looks_local and not folder.is_dir():
         raise ValueError(f"model.path={path!r}: there is no such folder")

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lmrl.functional import warmup_then
+from lmrl.functional import log_prob, warmup_then
 from lmrl.models.backbone import hidden_states, lm_logits, save, trunk
 from lmrl.policies.core import Policy
-from lmrl.policies.decoding import Decoding
+from lmrl.policies.decoding import Decoding, GuidedLogits
 from lmrl.policies.language_model import LanguageModelPolicy
+from lmrl.policies.reranker import Reranker
 from lmrl.text.codec import Codec
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
 
@@ -32,11 +33,12 @@ class Algorithm(pl.LightningModule, ABC):
         optimizer: makes the optimizer from parameter groups.
         steps: optimizer steps of the whole training, for the schedule.
         warmup_steps: steps of linear warm-up.
-        decay: "constant" or "cosine" learning rate after the warm-up.
-        floor: smallest fraction of the learning rate that a cosine comes down to.
+        decay: "constant", "cosine" or "exponential": the learning rate after the warm-up.
+        floor: fraction of the learning rate that a decay comes down to at the last step.
         head_lr_scale: learning rate of value heads relative to the language model's; heads start at zero.
         max_new_tokens: longest action while acting.
         decoding: how actions are drawn.
+        rerank: `proposals` (a list of actions) and `temperature` of a reranker that acts instead. `None`: sample.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Algorithm(pl.LightningModule, ABC):
         head_lr_scale: float = 1.0,
         max_new_tokens: int = 64,
         decoding: Decoding | None = None,
+        rerank: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if steps < 1 or max_new_tokens < 1:
@@ -62,6 +65,7 @@ class Algorithm(pl.LightningModule, ABC):
         self.codec = codec
         self.max_new_tokens = max_new_tokens
         self.decoding = decoding or Decoding()
+        self.rerank = rerank
         self.tokens_trained = 0
         self._optimizer = optimizer
         self._factor = warmup_then(decay, warmup_steps, steps, floor)
@@ -71,9 +75,34 @@ class Algorithm(pl.LightningModule, ABC):
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Return the objective, and what to log about it."""
 
+    def acting_lms(self) -> tuple[nn.Module, ...]:
+        """Return the language models whose hidden states `next_logits` and `token_scores` read."""
+        return (self.lm,)
+
+    def next_logits(self, hidden: tuple[Tensor, ...]) -> Tensor | GuidedLogits:
+        """Return what the next token is drawn from, given one hidden state [b, D] for each of `acting_lms`."""
+        return lm_logits(self.lm, hidden[0])
+
+    def token_scores(self, hidden: tuple[Tensor, ...], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """Return what each token adds to the score of a proposed action ; here its log-probability."""
+        return log_prob(lm_logits(self.lm, hidden[0]), tokens)
+
     def policy(self) -> Policy:
-        """Return how the model acts now; by default it samples from its language model."""
-        return self.language_policy((self.lm,), lambda hidden: lm_logits(self.lm, hidden[0]))
+        """Return how the model acts now: by sampling tokens, or by reranking proposed actions."""
+        if self.rerank is None:
+            return self.sampler()
+        trunks = tuple(trunk(lm) for lm in self.acting_lms())
+        return Reranker(trunks=trunks, token_scores=self.token_scores, codec=self.codec, **self.rerank)
+
+    def sampler(self) -> LanguageModelPolicy:
+        """Return the policy that samples token by token, whether or not it is the one that acts."""
+        return LanguageModelPolicy(
+            trunks=tuple(trunk(lm) for lm in self.acting_lms()),
+            next_logits=self.next_logits,
+            codec=self.codec,
+            decoding=self.decoding,
+            max_new_tokens=self.max_new_tokens,
+        )
 
     def values(self) -> Callable[[tuple[Tensor, ...]], Float[Tensor, " b"]] | None:
         """Return how to read a state's value from the hidden states that `policy` computes; `None` without a critic."""
@@ -89,16 +118,6 @@ class Algorithm(pl.LightningModule, ABC):
         save(self.lm, self.codec, folder)
 
     # Plumbing below.
-
-    def language_policy(self, lms: Sequence[Any], next_logits: Callable[..., Any]) -> LanguageModelPolicy:
-        """Build a policy that reads the hidden states of `lms` and draws from `next_logits` of them."""
-        return LanguageModelPolicy(
-            trunks=tuple(trunk(lm) for lm in lms),
-            next_logits=next_logits,
-            codec=self.codec,
-            decoding=self.decoding,
-            max_new_tokens=self.max_new_tokens,
-        )
 
     def hidden(self, lm: Any, batch: TokenBatch) -> Float[Tensor, "B T D"]:
         """Run a language model's trunk over the rows of a batch."""
@@ -158,6 +177,8 @@ def export_guided(
     save(prior, codec, folder)
     save(critic, codec, folder / "critic")
     weights = {f"{name}.{key}": value for name, head in heads.items() for key, value in head.state_dict().items()}
-    save_file({key: value.contiguous().cpu() for key, value in weights.items()}, folder / "critic" / "heads.safetensors")
+    save_file(
+        {key: value.contiguous().cpu() for key, value in weights.items()}, folder / "critic" / "heads.safetensors"
+    )
     guidance = {"logits": "log_softmax(prior) + beta * min over q heads of q(critic hidden state)", "beta": beta}
     (folder / "guidance.json").write_text(json.dumps(guidance, indent=2) + "\n", encoding="utf-8")

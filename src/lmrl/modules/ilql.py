@@ -14,10 +14,16 @@ at a constant, so the policy starts as its prior.
 
 Sources: Snell et al. 2022 (arXiv 2206.11871), sections 4.2-4.4; Abdulhai et al. 2023 (arXiv 2311.18232), section 4.
 As in LMRL-Gym, errors carry 1/2, the behaviour prior is a separate frozen model, and there is no AWAC term.
-Differences from its code: a terminal action's successor is worth 0 (there its own value is bootstrapped for ever,
-algorithms.md 13-1); successors are read from the rows of the batch where these contain them, instead of a second
-forward pass; and for the first `monte_carlo_steps` steps the critics regress on returns, which makes a model that
-starts from random weights tell states apart before it bootstraps (0 switches it off, as the paper has it).
+Differences from its code: a terminal action's successor is worth 0 (there its own value is bootstrapped for ever, and a
+maze's or chess game's last step counts twice); successors are read from the rows of the batch where these contain them,
+instead of a second forward pass; and the critics begin by regressing on returns, from where targets move over to
+bootstrapping:
+
+    y_i <- lambda R_i + (1 - lambda) y_i                     lambda = 1 at first, then falls linearly
+
+Without that a model from random weights fails: V starts flat, bootstrapping keeps it flat while it drifts, and nothing
+makes the model read the state. In the end lambda is 0, or stays above it where the agent cannot tell states apart and
+bootstrapping would take the value of one for another's. `monte_carlo_steps=0 monte_carlo_decay=0` is the paper's way.
 """
 
 import copy
@@ -42,7 +48,6 @@ from lmrl.functional import (
 from lmrl.models.backbone import lm_logits, vocabulary, width
 from lmrl.models.heads import ValueHead
 from lmrl.modules.base import Algorithm, Logs, export_guided, frozen
-from lmrl.policies.core import Policy
 from lmrl.policies.decoding import GuidedLogits
 from lmrl.text.returns import average_returns, with_returns
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -72,9 +77,11 @@ def ilql_loss(
         cql_weight: alpha.
     """
     advantage = target_q.detach() - v
-    q_loss = sum(weighted_mean(0.5 * (pick(q, actions) - bellman_target.detach()) ** 2, weight) for q in qs)
+    q_loss = torch.stack(
+        [weighted_mean(0.5 * (pick(q, actions) - bellman_target.detach()) ** 2, weight) for q in qs]
+    ).sum()
     v_loss = weighted_mean(expectile_weight(advantage, expectile) * 0.5 * advantage**2, weight)
-    cql = sum(weighted_mean(-log_prob(q, actions), weight) for q in qs)
+    cql = torch.stack([weighted_mean(-log_prob(q, actions), weight) for q in qs]).sum()
     return q_loss + v_loss + cql_weight * cql, {"q": q_loss, "v": v_loss, "cql": cql}
 
 
@@ -96,6 +103,11 @@ class Critics(nn.Module):
         return [head(states) for head in self.heads]
 
 
+def smaller(critics: Any, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+    """Return the smaller of both critics' values, token by token."""
+    return torch.stack(critics.qs(states)).amin(0)
+
+
 class ILQL(Algorithm):
     """Implicit language Q-learning.
 
@@ -107,6 +119,8 @@ class ILQL(Algorithm):
         polyak: fraction by which the target critics follow in each optimizer step, in (0, 1].
         beta: strength of guidance while acting, at least 0.
         monte_carlo_steps: for how many first steps the critics regress on returns instead of bootstrapping.
+        monte_carlo_decay: over how many further steps their targets move from returns to bootstrapped values.
+        monte_carlo_share: lambda in the end: which share of the targets stays the return, in [0, 1].
         head_hidden: whether the heads have a hidden layer.
         head_bias: initial value of Q and V.
         common: see `Algorithm`.
@@ -122,6 +136,8 @@ class ILQL(Algorithm):
         polyak: float,
         beta: float,
         monte_carlo_steps: int = 0,
+        monte_carlo_decay: int = 0,
+        monte_carlo_share: float = 0.0,
         head_hidden: bool = True,
         head_bias: float = 0.0,
         **common: Any,
@@ -134,9 +150,12 @@ class ILQL(Algorithm):
         check_range("algo.module.polyak", polyak, 0, 1, open_low=True)
         check_range("algo.module.beta", beta, 0, 1e6)
         check_range("algo.module.monte_carlo_steps", monte_carlo_steps, 0, 1e9)
+        check_range("algo.module.monte_carlo_decay", monte_carlo_decay, 0, 1e9)
         self.gamma, self.discount_per = gamma, discount_per
         self.expectile, self.cql_weight, self.polyak, self.beta = expectile, cql_weight, polyak, beta
-        self.monte_carlo_steps = monte_carlo_steps
+        check_range("algo.module.monte_carlo_share", monte_carlo_share, 0, 1)
+        self.monte_carlo_steps, self.monte_carlo_decay = monte_carlo_steps, monte_carlo_decay
+        self.monte_carlo_share = monte_carlo_share
         self.prior = frozen(copy.deepcopy(self.lm))
         self.critics = Critics(self.lm, hidden=head_hidden, bias=head_bias)
         self.v = ValueHead(width=width(self.lm), outputs=1, hidden=head_hidden, bias=head_bias)
@@ -144,7 +163,7 @@ class ILQL(Algorithm):
 
     def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
         """Attach returns if training starts with them."""
-        if self.monte_carlo_steps == 0:
+        if self.monte_carlo_steps + self.monte_carlo_decay + self.monte_carlo_share == 0:
             return super().prepare(episodes)
         return average_returns([row for e in episodes for row in with_returns(e, self.gamma, self.discount_per)])
 
@@ -155,8 +174,8 @@ class ILQL(Algorithm):
         v = self.v(states).squeeze(-1)
         with torch.no_grad():
             bellman_target = self.bellman_target(hidden, batch)
-            target_states = self.hidden(self.target.lm, batch)[batch.row, batch.position]
-            target_q = torch.stack([pick(q, batch.action) for q in self.target.qs(target_states)]).amin(0)
+            slow = self.hidden(self.target.lm, batch)[batch.row, batch.position]
+            target_q = pick(smaller(self.target, slow), batch.action)
         loss, logs = ilql_loss(
             self.critics.qs(states),
             target_q,
@@ -171,10 +190,18 @@ class ILQL(Algorithm):
 
     def bellman_target(self, hidden: Float[Tensor, "B T D"], batch: TokenBatch) -> Float[Tensor, " N"]:
         """Return y: what each decision earns at once, and the discounted value of the state that follows."""
-        if self.global_step < self.monte_carlo_steps:
-            return batch.extras["returns"]
         next_v = self.v(hidden[batch.next_row, batch.next_position]).squeeze(-1) * batch.bootstraps
-        return batch.reward + discount_factors(self.gamma, batch.ends_turn, self.discount_per) * next_v
+        target = batch.reward + discount_factors(self.gamma, batch.ends_turn, self.discount_per) * next_v
+        share = self.return_share()
+        return target if share == 0 else torch.lerp(target, batch.extras["returns"], share)
+
+    def return_share(self) -> float:
+        """Return lambda: how much of a target is the return now."""
+        late = self.global_step - self.monte_carlo_steps
+        if late < 0:
+            return 1.0
+        falling = max(0.0, 1 - late / self.monte_carlo_decay) if self.monte_carlo_decay else 0.0
+        return self.monte_carlo_share + (1 - self.monte_carlo_share) * falling
 
     def after_step(self) -> None:
         """Let the target critics follow."""
@@ -182,17 +209,27 @@ class ILQL(Algorithm):
 
     def export(self, folder: Path) -> None:
         """Write the prior as a plain language model, and the critic with its heads beside it."""
-        export_guided(folder, prior=self.prior, critic=self.lm, heads={"q": self.critics.heads, "v": self.v}, codec=self.codec, beta=self.beta)
+        export_guided(
+            folder,
+            prior=self.prior,
+            critic=self.lm,
+            heads={"q": self.critics.heads, "v": self.v},
+            codec=self.codec,
+            beta=self.beta,
+        )
 
-    def policy(self) -> Policy:
+    def acting_lms(self) -> tuple[nn.Module, ...]:
+        """Return the prior and the critics' language model."""
+        return self.prior, self.lm
+
+    def next_logits(self, hidden: tuple[Tensor, ...]) -> GuidedLogits:
         """Guide the frozen prior with the smaller critic."""
+        prior = lm_logits(self.prior, hidden[0]).log_softmax(-1)
+        return GuidedLogits(prior + self.beta * smaller(self.critics, hidden[1]), prior)
 
-        def guided(hidden: tuple[Tensor, ...]) -> GuidedLogits:
-            prior = lm_logits(self.prior, hidden[0]).log_softmax(-1)
-            q = torch.stack(self.critics.qs(hidden[1])).amin(0)
-            return GuidedLogits(prior + self.beta * q, prior)
-
-        return self.language_policy((self.prior, self.lm), guided)
+    def token_scores(self, hidden: tuple[Tensor, ...], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """Score proposals by their advantage Q - V."""
+        return pick(smaller(self.critics, hidden[1]), tokens) - self.v(hidden[1]).squeeze(-1)
 
     def values(self) -> Callable[[tuple[Tensor, ...]], Float[Tensor, " b"]]:
         """Read V from the critics' trunk."""

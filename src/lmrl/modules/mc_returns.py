@@ -9,7 +9,7 @@ Q's head starts at a constant, so the policy starts as its prior.
 
 Sources: Abdulhai et al. 2023 (arXiv 2311.18232), section 4, appendix F. The 1/2 and the CQL term are in LMRL-Gym's
 code but not in the paper. Difference from the code: the last reward of a maze or chess episode is counted once, not
-twice (algorithms.md 13-1).
+twice.
 """
 
 import copy
@@ -17,15 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmrl.functional import check_choice, check_range, log_prob, pick, weighted_mean
 from lmrl.models.backbone import lm_logits, vocabulary, width
 from lmrl.models.heads import ValueHead
 from lmrl.modules.base import Algorithm, Logs, export_guided, frozen
-from lmrl.policies.core import Policy
 from lmrl.policies.decoding import GuidedLogits
 from lmrl.text.returns import average_returns, with_returns
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -102,11 +100,15 @@ class MCReturns(Algorithm):
         """Write the prior as a plain language model, and the critic with its heads beside it."""
         export_guided(folder, prior=self.prior, critic=self.lm, heads={"q": self.q}, codec=self.codec, beta=self.beta)
 
-    def policy(self) -> Policy:
+    def acting_lms(self) -> tuple[nn.Module, ...]:
+        """Return the prior and the critic."""
+        return self.prior, self.lm
+
+    def next_logits(self, hidden: tuple[Tensor, ...]) -> GuidedLogits:
         """Guide the frozen prior with Q."""
+        prior = lm_logits(self.prior, hidden[0]).log_softmax(-1)
+        return GuidedLogits(prior + self.beta * self.q(hidden[1]), prior)
 
-        def guided(hidden: tuple[Tensor, ...]) -> GuidedLogits:
-            prior = lm_logits(self.prior, hidden[0]).log_softmax(-1)
-            return GuidedLogits(prior + self.beta * self.q(hidden[1]), prior)
-
-        return self.language_policy((self.prior, self.lm), guided)
+    def token_scores(self, hidden: tuple[Tensor, ...], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """Score proposals by Q."""
+        return pick(self.q(hidden[1]), tokens)

@@ -115,7 +115,9 @@ class TokenBatch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "TokenBatch":
         """Copy the batch to a device (Lightning calls this)."""
         moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self) if f.name != "extras"
+            f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
+            for f in fields(self)
+            if f.name != "extras"
         }
         extras = {name: values.to(device, non_blocking=non_blocking) for name, values in self.extras.items()}
         return replace(self, **moved, extras=extras)

@@ -1,0 +1,1 @@
+"""How fast training steps and rollouts are, next to plain Hugging Face code that does the same work."""

@@ -1,0 +1,160 @@
+"""Measure speed against plain Hugging Face code: `python -m lmrl.benchmark task=maze`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_USAGE = """
+  python -m lmrl.benchmark                            the training step and rollouts, on the maze
+  python -m lmrl.benchmark --quick                    see in a minute that it works; its numbers mean nothing
+  python -m lmrl.benchmark task=maze_po --repeats 9   anything like key=value changes the configuration, as for run.py
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the comparison, print its tables and write its JSON file; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lmrl.benchmark", usage=_USAGE, description=__doc__)
+    parser.add_argument("overrides", nargs="*", help="task=NAME and other configuration overrides")
+    parser.add_argument("--repeats", type=int, default=5, help="timings of each side (default 5)")
+    parser.add_argument("--steps", type=int, default=5, help="training steps in each timing (default 5)")
+    parser.add_argument("--turns", type=int, default=20, help="turns of each episode (default 20)")
+    parser.add_argument("--threads", type=int, default=1, help="threads (default 1: the least noisy)")
+    parser.add_argument("--to", type=Path, default=Path("benchmark.json"), help="where the JSON file goes")
+    parser.add_argument("--config", type=Path, help="the configuration folder; default: conf")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, one timing")
+    options = parser.parse_intermixed_args(arguments)
+    for name in ("repeats", "steps", "turns", "threads"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if options.quick:
+        options.repeats, options.steps, options.turns = 1, min(options.steps, 2), min(options.turns, 3)
+    # Torch reads this when it is imported, so nothing above may import it.
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from lmrl.checks import ConfigError
+
+    try:
+        report = _measure(options)
+    except (HydraException, OmegaConfBaseException, ConfigError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    _show(report)
+    print(f"\nall timings: {options.to}")
+    return 0
+
+
+def _compose(overrides: Sequence[str], folder: Path | None) -> Any:
+    """Return the configuration of an ILQL run on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no configuration folder.
+    """
+    from hydra import compose, initialize_config_dir
+
+    from lmrl.checks import check_config
+
+    beside_sources = Path(__file__).resolve().parents[3] / "conf"
+    places = [folder] if folder else [Path.cwd() / "conf", beside_sources]
+    found = next((place for place in places if (place / "config.yaml").is_file()), None)
+    if found is None:
+        raise FileNotFoundError(f"no configuration folder with a config.yaml: looked at {', '.join(map(str, places))}")
+    task = [] if any(override.startswith("task=") for override in overrides) else ["task=maze"]
+    chosen = [*task, "algo=ilql", "hardware=cpu", "tracking=none", *overrides, "hydra.searchpath=[]"]
+    with initialize_config_dir(str(found.resolve()), version_base="1.3"):
+        cfg = compose("config", overrides=chosen)
+    check_config(cfg)
+    return cfg
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run everything and write the report."""
+    from lmrl.benchmark import rollouts, train_step
+    from lmrl.benchmark.workloads import workloads
+    from lmrl.hardware import cpu_has_fast_bf16, quiet_libraries, set_threads
+    from lmrl.summary import git_commit, versions, write_json
+
+    cfg = _compose(options.overrides, options.config)
+    quiet_libraries()
+    set_threads(options.threads)
+    training = []
+    for workload in workloads(cfg, steps=options.steps, quick=options.quick):
+        print(f"training step: {workload.name} ({workload.what})", file=sys.stderr)
+        training.append(train_step.compare(workload, options.repeats))
+    print("rollouts", file=sys.stderr)
+    played = rollouts.compare(cfg, turns=options.turns, repeats=options.repeats, quick=options.quick)
+    report = {
+        "task": cfg.task.name,
+        "quick": options.quick,
+        "repeats": options.repeats,
+        "threads": options.threads,
+        "cpu_has_fast_bf16": cpu_has_fast_bf16(),
+        "train_step": training,
+        "rollout": played,
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+    write_json(report, options.to)
+    return report
+
+
+def _show(report: dict[str, Any]) -> None:
+    """Print what the report says."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    threads = report["threads"]
+    table = Table("setting", "side", title=f"ILQL training step, {threads} thread(s), medians of {report['repeats']}")
+    for name in (
+        "setting",
+        "side",
+        "tokens/s",
+        "CPU s / 1,000 tokens",
+        "computed",
+        "of peak",
+        "faster (CPU)",
+        "faster (wall)",
+    ):
+        table.add_column(name, justify="left" if name in ("setting", "side") else "right")
+    for setting in report["train_step"]:
+        for index, (name, side) in enumerate(setting["sides"].items()):
+            table.add_row(
+                setting["what"] if index == 0 else "", name, f"{side['sampled_tokens_per_second']:,.0f}",
+                f"{side['cpu_seconds_per_1000_sampled_tokens']:.3f}",
+                f"{side['cpu_seconds_per_1000_computed_tokens']:.3f}",
+                f"{side['utilisation']:.0%}", *_ratios(setting["plain_over"].get(name)),
+            )  # fmt: skip
+        table.add_section()
+    console.print(table)
+    peaks = [setting["peak_gflops"]["peak"] for setting in report["train_step"]]
+    console.print(f"tokens as sampled; 'computed' counts what was left after merging. Peak: {max(peaks):.0f} GFLOP/s")
+    table = Table("setting", "side", title=f"rollouts, {threads} thread(s), medians of {report['repeats']}")
+    for name in ("turns/s", "turns / CPU s", "faster (CPU)", "faster (wall)"):
+        table.add_column(name, justify="right")
+    for setting in report["rollout"]:
+        for index, (name, side) in enumerate(setting["sides"].items()):
+            what = f"{setting['name']}, {setting['turns_per_episode']} turns" if index == 0 else ""
+            numbers = (f"{side['turns_per_second']:,.1f}", f"{side['turns_per_cpu_second']:,.1f}")
+            table.add_row(what, name, *numbers, *_ratios(setting["plain_over"].get(name)))
+        table.add_section()
+    console.print(table)
+
+
+def _ratios(compared: dict[str, float] | None) -> tuple[str, str]:
+    """Return how many times faster than plain code, by CPU and by wall-clock time, with smallest and largest."""
+    if compared is None:
+        return "", ""
+    cpu, wall = (
+        f"{compared[f'{c}_median']:.1f} x ({compared[f'{c}_min']:.1f}-{compared[f'{c}_max']:.1f})"
+        for c in ("cpu", "wall")
+    )
+    return cpu, wall
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""The command itself: whole runs as a user starts them, their folders, and mistakes answered before training."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+SMOKE = ("experiment=smoke", "hardware=cpu", "hardware.threads=1")
+
+
+def command(folder: Path, *overrides: str, timeout: int = 300) -> subprocess.CompletedProcess:
+    places = [f"data_dir={folder}/data", f"runs_dir={folder}/runs"]
+    return subprocess.run(
+        [sys.executable, "run.py", *places, *overrides],
+        cwd=ROOT,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def run_folder(folder: Path) -> Path:
+    found = list((folder / "runs").glob("*/*/*"))
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_the_whole_way_leaves_everything_in_one_folder(tmp_path: Path) -> None:
+    tracking = [f"tracking.tracking_uri=sqlite:///{tmp_path}/mlflow.db", f"tracking.artifacts={tmp_path}/artifacts"]
+    done = command(tmp_path, "task=maze", "algo=ilql", *SMOKE, "algo.prior.steps=20", "seed=0", *tracking)
+    assert done.returncode == 0, done.stderr
+    folder = run_folder(tmp_path)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert summary["seed"] == 0
+    assert (summary["task"], summary["algo"], summary["model"]) == ("maze", "ilql", "tiny")
+    assert summary["dataset"]["trajectories"] == 1240
+    assert summary["train"]["steps"] == 20
+    assert summary["eval"]["episodes"] == 25
+    assert summary["paper"] == {"return": -6.97, "score": 99.9}
+    transcripts = [json.loads(line) for line in (folder / "transcripts.jsonl").read_text().splitlines()]
+    assert len(transcripts) == 25
+    mean = sum(t["return"] for t in transcripts) / 25
+    assert mean == pytest.approx(summary["eval"]["return_mean"])
+    files = "config.yaml metrics.jsonl checkpoints/latest.ckpt checkpoints/best.ckpt policy/model.safetensors"
+    for name in f"{files} policy/guidance.json figures/learning_curves.png figures/policy_map.png".split():
+        assert (folder / name).is_file(), name
+    assert "this run" in done.stdout
+    assert "paper" in done.stdout
+
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "lmrl/maze"]
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["final/return_mean"] == pytest.approx(summary["eval"]["return_mean"])
+    assert run.inputs.dataset_inputs
+
+
+@pytest.mark.slow
+def test_the_same_command_twice_gives_the_same_numbers(tmp_path: Path) -> None:
+    results = []
+    for name in ("first", "second"):
+        done = command(tmp_path / name, "task=maze", "algo=ilql", *SMOKE, "algo.prior.steps=20", "tracking=none")
+        assert done.returncode == 0, done.stderr
+        folder = run_folder(tmp_path / name)
+        metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        stable = [{k: v for k, v in row.items() if "second" not in k} for row in metrics]
+        results.append((stable, (folder / "transcripts.jsonl").read_text()))
+    assert results[0] == results[1]
+    assert any("eval/return_mean" in row for row in results[0][0])
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_end(tmp_path: Path) -> None:
+    def arguments(folder: Path) -> list[str]:
+        return ["task=maze", "algo=ilql", *SMOKE, "algo.prior.steps=20", "tracking=none", "algo.steps=60",
+                f"data_dir={folder}/data", f"runs_dir={folder}/runs"]  # fmt: skip
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert command(whole, *arguments(whole)[:-2]).returncode == 0
+    process = subprocess.Popen([sys.executable, "run.py", *arguments(broken)], cwd=ROOT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 200
+    while not list(broken.glob("runs/*/*/*/checkpoints/latest.ckpt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not list(broken.glob("runs/*/*/*/policy"))
+    resumed = command(broken, *arguments(broken)[:-2], "resume=true")
+    assert resumed.returncode == 0, resumed.stderr
+    ends = [(run_folder(folder) / "transcripts.jsonl").read_text() for folder in (whole, broken)]
+    assert ends[0] == ends[1]
+
+
+MISTAKES = {
+    "an unknown task": (["task=labyrinth", "algo=ilql"], "labyrinth"),
+    "no algorithm": (["task=maze"], "algo"),
+    "an unknown key": (["task=maze", "algo=ilql", "algo.module.tau=0.9"], "tau"),
+    "a new key": (["task=maze", "algo=ilql", "+algo.module.tau=0.9"], "tau"),
+    "an expectile of 1": (["task=maze", "algo=ilql", "algo.module.expectile=1"], "algo.module.expectile"),
+    "a word for a number": (["task=maze", "algo=ilql", "algo.module.beta=strong"], "algo.module.beta"),
+    "a negative seed": (["task=maze", "algo=bc", "seed=-1"], "seed"),
+    "no steps": (["task=maze", "algo=bc", "algo.steps=0"], "algo.steps"),
+    "a missing model": (["task=maze", "algo=bc", "model=hub", "model.path=./no/such/folder"], "./no/such/folder"),
+    "a short window": (["task=maze", "algo=bc", "model.lm.window=8"], "window"),
+    "an unknown layout": (["task=maze", "algo=bc", "task.env.layout=spiral"], "spiral"),
+    "a memory of nothing": (["task=maze", "algo=bc", "task.memory=0"], "memory"),
+    "nothing to resume": (["task=maze", "algo=bc", "resume=true"], "resume"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_stop_before_training_with_one_sentence(tmp_path: Path, name: str) -> None:
+    overrides, mentioned = MISTAKES[name]
+    done = command(tmp_path, *overrides, "tracking=none")
+    assert done.returncode != 0
+    assert mentioned in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("runs/*/*/*/checkpoints"))
+
+
+def test_help_and_configuration_need_no_heavy_imports() -> None:
+    """What only composes must not import torch: it is what makes `--cfg job` answer at once."""
+    script = "import sys, run; assert not {'torch', 'transformers', 'mlflow'} & set(sys.modules), sorted(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+    shown = command(Path("/nowhere"), "task=maze", "algo=ilql", "--cfg", "job")
+    assert shown.returncode == 0, shown.stderr
+    assert "expectile: 0.95" in shown.stdout

@@ -1,0 +1,5 @@
+"""The run-time type checker of the tests: a whole number is a valid float, as PEP 484 says."""
+
+from beartype import BeartypeConf, beartype
+
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))

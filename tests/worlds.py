@@ -1,6 +1,7 @@
 """Small environments, tokenizers and random models that several tests share."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -104,10 +105,10 @@ def metaspace() -> Codec:
     raw.decoder = decoders.Metaspace()
     special = ["<pad>", "<s>", "</s>", "<unk>"]
     trainer = trainers.UnigramTrainer(
-        vocab_size=120,
+        vocab_size=220,
         special_tokens=special,
         unk_token="<unk>",
-        initial_alphabet=list("\n0123456789"),
+        initial_alphabet=[chr(i) for i in range(33, 127)] + ["\n"],
         show_progress=False,
     )
     raw.train_from_iterator(TEXTS, trainer)
@@ -160,6 +161,16 @@ def random_lm(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return makers[family]().eval()
+
+
+def save_pretrained_model(folder: Path, family: str, *, window: int = 512, pad_token: bool = True) -> Path:
+    """Write a small random model with its own tokenizer, as a user would have it on disk."""
+    codec = CODECS[family]()
+    if not pad_token:  # as GPT-2 has none: the end-of-text token stands in its place
+        codec.tokenizer.pad_token = codec.tokenizer.eos_token
+    codec.tokenizer.save_pretrained(folder)
+    random_lm(family, codec.size, window=window).save_pretrained(folder)
+    return folder
 
 
 def language_policy(

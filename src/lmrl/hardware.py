@@ -45,6 +45,7 @@ def quiet_libraries() -> None:
     from datasets.utils.logging import disable_progress_bar
     from transformers.utils import logging as transformers_logging
 
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run must not need, or use, the network
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     disable_progress_bar()

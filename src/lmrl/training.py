@@ -65,7 +65,7 @@ def build(what: str, factory: Callable[..., Any], *args: Any, **kwargs: Any) -> 
         raise ConfigError(f"{what}: {explain_failure(error)}") from error
 
 
-def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tuple[Algorithm, pl.LightningDataModule]:
+def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tuple[Algorithm, Any]:
     """Build the algorithm and its data from a stage's configuration.
 
     Raises:
@@ -96,6 +96,7 @@ def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tup
         window=window(module.lm),
         max_new_tokens=cfg.task.max_new_tokens,
     )
+    build("task.memory", datamodule.episodes)  # too long rows are found here, before anything is trained
     return module, datamodule
 
 

@@ -56,6 +56,7 @@ class OfflineDataModule(pl.LightningDataModule):
         self._codec, self._memory, self._batch_size = codec, memory, batch_size
         self._steps_per_epoch, self._seed, self._replies = steps_per_epoch, seed, replies
         self._window, self._max_new_tokens = window, max_new_tokens
+        self._episodes: list[list[TokenTrajectory]] | None = None
         self._rows: Rows | None = None
 
     def episodes(self) -> list[list[TokenTrajectory]]:
@@ -64,17 +65,27 @@ class OfflineDataModule(pl.LightningDataModule):
         Raises:
             ValueError: a row is longer than the model can read.
         """
+        if self._episodes is not None:
+            return self._episodes
         cut = [
             [tokenize(window, self._codec) for window in windows(trajectory, self._memory, self._replies)]
             for trajectory in self.trajectories
         ]
-        longest = max((len(row.tokens) for rows in cut for row in rows), default=0)
+        self._check_lengths([row for rows in cut for row in rows])
+        self._episodes = [rows for rows in cut if rows]
+        return self._episodes
+
+    def _check_lengths(self, rows: Sequence[TokenTrajectory]) -> None:
+        """Make sure that the model can read each row, and each state with an action behind it."""
+        if not rows:
+            raise ValueError("no trajectory of the data has an action to train on")
+        states = max(int(row.is_decision.nonzero()[0][-1]) for row in rows)
+        longest = max(max(len(row.tokens) for row in rows), states + self._max_new_tokens)
         if self._window is not None and longest > self._window:
             raise ValueError(
-                f"the longest training row has {longest} tokens, but the model reads at most {self._window}: choose a "
+                f"rows of the data take up to {longest} tokens, but the model reads at most {self._window}: choose a "
                 "smaller task.memory, or a model with a larger window (model.lm.window for model=tiny)"
             )
-        return [rows for rows in cut if rows]
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         """Tokenize, let the algorithm prepare its rows, and keep each distinct one once."""

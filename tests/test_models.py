@@ -1,0 +1,139 @@
+"""Pretrained models of several architectures, adapters, and value heads."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from worlds import save_pretrained_model
+
+from lmrl.checks import ConfigError
+from lmrl.datamodules.sampling import EpochSampler
+from lmrl.experiment import build_materials, load_task
+from lmrl.models import backbone
+from lmrl.models.heads import ValueHead
+from lmrl.models.tokenizer import build, load
+from lmrl.policies.core import Request
+from lmrl.text.tokens import collate
+from lmrl.text.trajectory import Turn
+from lmrl.training import build_stage
+
+ARCHITECTURES = ("gpt2", "llama", "qwen2")
+LORA = "model.lora={r: 2, lora_alpha: 4, target_modules: all-linear}"
+
+
+def built(compose: Callable, data_dir: Path, folder: Path, *overrides: str) -> tuple:
+    cfg = compose(
+        "task=maze", "algo=ilql", "model=hub", f"model.path={folder}", f"data_dir={data_dir}", *overrides
+    )  # fmt: skip
+    task = load_task(cfg)
+    task.dataset.trajectories[:] = task.dataset.trajectories[:10]
+    module, datamodule = build_stage(cfg, cfg.algo, build_materials(cfg, task))
+    rows = module.prepare(datamodule.episodes())
+    return cfg, task, module, collate(rows[:8], pad_id=module.codec.pad_id)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_any_architecture_trains_acts_and_comes_back(
+    compose: Callable, data_dir: Path, tmp_path: Path, architecture: str
+) -> None:
+    source = save_pretrained_model(tmp_path / architecture, architecture)
+    _, task, module, batch = built(compose, data_dir, source)
+    before = module.policy().log_probs(batch)
+    optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        module.loss(batch)[0].backward()
+        optimizer.step()
+        module.after_step()
+    assert not torch.allclose(module.policy().log_probs(batch), before)
+    observation = task.make_env().reset(seed=0)[0]
+    (action,) = module.policy().act([Request((Turn(observation, False),))])
+    assert action.tokens
+
+    module.export(tmp_path / "export")
+    codec = load(path=str(tmp_path / "export"))
+    prior = backbone.pretrained(codec, path=str(tmp_path / "export"))
+    critic = backbone.pretrained(codec, path=str(tmp_path / "export" / "critic"))
+    for ours, theirs in ((module.prior, prior), (module.lm, critic)):
+        with torch.no_grad():
+            torch.testing.assert_close(
+                backbone.hidden_states(ours, batch.tokens), backbone.hidden_states(theirs, batch.tokens)
+            )
+
+
+def test_adapters_train_little_and_leave_the_rest_alone(compose: Callable, data_dir: Path, tmp_path: Path) -> None:
+    source = save_pretrained_model(tmp_path / "llama", "llama")
+    _, _, module, batch = built(compose, data_dir, source, LORA)
+    trained = {name for name, p in module.lm.named_parameters() if p.requires_grad}
+    assert trained
+    assert all("lora" in name for name in trained)
+    frozen = {name: p.clone() for name, p in module.lm.named_parameters() if name not in trained}
+    optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        module.loss(batch)[0].backward()
+        optimizer.step()
+    assert all(torch.equal(p, frozen[name]) for name, p in module.lm.named_parameters() if name in frozen)
+    module.export(tmp_path / "export")
+    merged = backbone.pretrained(module.codec, path=str(tmp_path / "export" / "critic"))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            backbone.hidden_states(merged, batch.tokens), backbone.hidden_states(module.lm, batch.tokens),
+            rtol=1e-4, atol=1e-4,
+        )  # fmt: skip
+
+
+def test_a_pad_token_is_added_with_room_in_the_model(tmp_path: Path) -> None:
+    source = save_pretrained_model(tmp_path / "llama", "llama", pad_token=False)
+    codec = load(path=str(source))
+    assert codec.pad_id == codec.size - 1
+    lm = backbone.pretrained(codec, path=str(source))
+    assert lm.get_input_embeddings().num_embeddings >= codec.size
+
+
+def test_the_window_of_a_small_model_is_enforced(compose: Callable, data_dir: Path, tmp_path: Path) -> None:
+    source = save_pretrained_model(tmp_path / "gpt2", "gpt2", window=32)
+    with pytest.raises(ConfigError, match="reads at most 32"):
+        built(compose, data_dir, source, "task.memory=40")[0]
+
+
+@pytest.mark.parametrize(("path", "said"), [("./missing/model", "no such folder"), ("conf", "no config.json")])
+def test_a_wrong_model_path_is_named(path: str, said: str) -> None:
+    with pytest.raises(ValueError, match=f"{path}.*{said}"):
+        load(path=path if path.startswith(".") else str(Path(__file__).parents[1] / path))
+
+
+def test_the_built_tokenizer_depends_on_the_set_of_texts_alone() -> None:
+    texts = ["move left\n", "You are at 1 2.\n", "move up\n"]
+    first, second = build(texts, vocab_size=300), build([*reversed(texts), *texts], vocab_size=300)
+    for text in [*texts, "never seen: äß 12\n"]:
+        assert first.encode(text) == second.encode(text)
+        assert first.decode(first.encode(text)) == text
+    digits = [first.decode((i,)) for i in first.encode("You are at 1 2.\n") if "1" in first.decode((i,))]
+    assert digits == ["1"]
+
+
+def test_a_value_head_starts_at_its_bias() -> None:
+    head = ValueHead(width=8, outputs=3, bias=-4.4)
+    values = head(torch.randn(5, 8))
+    assert torch.equal(values, torch.full((5, 3), -4.4))
+
+
+def test_epochs_repeat_and_ranks_share_them() -> None:
+    import numpy as np
+
+    lengths = np.arange(1, 101)
+
+    def epoch(number: int, rank: int = 0, world: int = 1, size: int = 10) -> list[list[int]]:
+        sampler = EpochSampler(lengths, batch_size=size, batches=10, seed=3, rank=rank, world_size=world)
+        sampler.set_epoch(number)
+        return list(sampler)
+
+    assert epoch(4) == epoch(4)
+    assert epoch(4) != epoch(5)
+    assert sorted(i for batch in epoch(0) for i in batch) == list(range(100))
+    halves = [epoch(2, rank=rank, world=2, size=5) for rank in (0, 1)]
+    assert sorted(i for half in halves for batch in half for i in batch) == list(range(100))
+    spread = np.mean([lengths[batch].max() - lengths[batch].min() for batch in epoch(0)])
+    assert spread < 20  # batches of similar lengths: at random it would be about 80

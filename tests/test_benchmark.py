@@ -22,7 +22,7 @@ from lmrl.rollout import Start
 from lmrl.text.tokens import collate
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("default", "4x128", "4x128 episodes", "4x128 distinct")
+NAMES = ("default", "4x128", "episodes", "distinct")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_different_weights_are_refused(settings: dict[str, Workload], monkeypatc
 
 
 def test_distinct_rows_share_nothing(settings: dict[str, Workload]) -> None:
-    workload = settings["4x128 distinct"]
+    workload = settings["distinct"]
     for rows in workload.batches:
         batch = collate(rows, pad_id=workload.pad_id)
         assert (batch.row_weight > 0).sum() == (batch.row_weight == 0).sum() == len(rows)
@@ -143,11 +143,11 @@ def test_the_command_writes_its_report(tmp_path: Path, data_dir: Path) -> None:
     done = command("task=maze", *small, f"data_dir={data_dir}", "--quick", "--to", str(target))
     assert done.returncode == 0, done.stderr
     assert "ILQL training step" in done.stdout
-    assert "rollouts" in done.stdout
+    assert "Rollouts of 3 turns" in done.stdout
     report = json.loads(target.read_text())
     assert [setting["name"] for setting in report["train_step"]] == list(NAMES)
     for setting in report["train_step"]:
-        assert {"plain", "lmrl", "lightning"} <= set(setting["sides"])
+        assert {"plain", "lmrl", "trainer"} <= set(setting["sides"])
         assert setting["loss_difference"] <= 1e-4
         for side in setting["sides"].values():
             assert side["cpu_seconds_per_1000_sampled_tokens"] > 0

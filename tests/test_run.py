@@ -5,10 +5,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+from lmrl.checks import ConfigError, check_config
+from lmrl.runs import open_run
 
 SMOKE = ("experiment=smoke", "hardware=cpu", "hardware.threads=1")
 
@@ -103,30 +107,71 @@ def test_a_killed_run_resumes_to_the_same_end(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "an unknown task": (["task=labyrinth", "algo=ilql"], "labyrinth"),
-    "no algorithm": (["task=maze"], "algo"),
-    "an unknown key": (["task=maze", "algo=ilql", "algo.module.tau=0.9"], "tau"),
-    "a new key": (["task=maze", "algo=ilql", "+algo.module.tau=0.9"], "tau"),
+    "an unknown key": (["task=maze", "algo=ilql", "+algo.module.tau=0.9"], "tau"),
     "an expectile of 1": (["task=maze", "algo=ilql", "algo.module.expectile=1"], "algo.module.expectile"),
-    "a word for a number": (["task=maze", "algo=ilql", "algo.module.beta=strong"], "algo.module.beta"),
+    "a word for a number": (["task=maze", "algo=ilql", "algo.module.beta=strong"], "beta"),
     "a negative seed": (["task=maze", "algo=bc", "seed=-1"], "seed"),
     "no steps": (["task=maze", "algo=bc", "algo.steps=0"], "algo.steps"),
     "a missing model": (["task=maze", "algo=bc", "model=hub", "model.path=./no/such/folder"], "./no/such/folder"),
     "a short window": (["task=maze", "algo=bc", "model.lm.window=8"], "window"),
     "an unknown layout": (["task=maze", "algo=bc", "task.env.layout=spiral"], "spiral"),
     "a memory of nothing": (["task=maze", "algo=bc", "task.memory=0"], "memory"),
-    "nothing to resume": (["task=maze", "algo=bc", "resume=true"], "resume"),
+    "a hot negative temperature": (["task=maze", "algo=bc", "algo.decoding.temperature=-1"], "temperature"),
+    "an unknown schedule": (["task=maze", "algo=bc", "+algo.module.decay=linear"], "algo.module.decay"),
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_stop_before_training_with_one_sentence(tmp_path: Path, name: str) -> None:
+def test_mistakes_are_found_before_anything_is_trained(compose: Callable, data_dir: Path, name: str) -> None:
+    from lmrl.experiment import prepare
+
     overrides, mentioned = MISTAKES[name]
+
+    def attempt() -> None:
+        cfg = compose(*overrides, f"data_dir={data_dir}")
+        check_config(cfg)
+        prepare(cfg)
+
+    with pytest.raises(ConfigError) as caught:
+        attempt()
+    assert mentioned in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mentioned"),
+    [
+        (["task=labyrinth", "algo=ilql"], "labyrinth"),
+        (["task=maze"], "algo"),
+        (["task=maze", "algo=ilql", "algo.module.tau=0.9"], "tau"),
+        (["task=maze", "algo=bc", "seed=-1"], "error: seed must be a whole number"),
+    ],
+)
+def test_wrong_commands_end_with_one_message(tmp_path: Path, overrides: list[str], mentioned: str) -> None:
     done = command(tmp_path, *overrides, "tracking=none")
     assert done.returncode != 0
     assert mentioned in done.stderr
     assert "Traceback" not in done.stderr
-    assert not list(tmp_path.glob("runs/*/*/*/checkpoints"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="resume=true: no run of this configuration was started"):
+        open_run(tmp_path, "maze", "bc", "maze-bc-s0-abcdef", resume=True)
+
+
+def test_resume_finds_the_newest_unfinished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LMRL_RUN_DIR", raising=False)
+    first, second = (open_run(tmp_path, "maze", "bc", "maze-bc-s0-abcdef", resume=False) for _ in range(2))
+    assert first != second
+    (second / "summary.json").write_text('{"status": "finished"}')
+    assert open_run(tmp_path, "maze", "bc", "maze-bc-s0-abcdef", resume=True) == first
+    (first / "summary.json").write_text('{"status": "interrupted"}')
+    assert open_run(tmp_path, "maze", "bc", "maze-bc-s0-abcdef", resume=True) == first
+    open_run(tmp_path, "maze", "bc", "maze-bc-s1-abcdef", resume=False)
+    (first / "summary.json").write_text('{"status": "finished"}')
+    with pytest.raises(ConfigError, match="every run of this configuration is finished"):
+        open_run(tmp_path, "maze", "bc", "maze-bc-s0-abcdef", resume=True)
 
 
 def test_help_and_configuration_need_no_heavy_imports() -> None:

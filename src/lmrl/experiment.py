@@ -59,7 +59,7 @@ def run(cfg: DictConfig) -> float:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     choices = HydraConfig.get().runtime.choices
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    task = load_task(cfg)
+    task, materials = prepare(cfg)
     identity = RunIdentity(
         choices["task"],
         choices["algo"],
@@ -69,9 +69,6 @@ def run(cfg: DictConfig) -> float:
         env_version=task.dataset.env_version,
         dataset_fingerprint=task.dataset.fingerprint,
     )
-    materials = build_materials(cfg, task)
-    # Everything that can be wrong is built once before anything is trained or recorded.
-    build_stage(cfg, cfg.algo, materials)
     folder = open_run(Path(cfg.runs_dir), identity.task, identity.algo, identity.name, resume=cfg.resume)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     tracker: Tracker = instantiate(cfg.tracking)
@@ -87,6 +84,18 @@ def run(cfg: DictConfig) -> float:
     files = {"folder": folder, "figures": folder / "figures", "policy": folder / "policy"}
     print_summary(summary, files | ({"MLflow": log.place} if log.place else {}))
     return float(summary["eval"]["return_mean"])
+
+
+def prepare(cfg: DictConfig) -> tuple[Task, Materials]:
+    """Load or make the data, and build once whatever can be wrong, before anything is trained or recorded.
+
+    Raises:
+        ConfigError: the configuration asks for something impossible.
+    """
+    task = load_task(cfg)
+    materials = build_materials(cfg, task)
+    build_stage(cfg, cfg.algo, materials)
+    return task, materials
 
 
 def load_task(cfg: DictConfig) -> Task:

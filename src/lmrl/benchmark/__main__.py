@@ -43,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (HydraException, OmegaConfBaseException, ConfigError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    _show(report)
+    from lmrl.benchmark.tables import show
+
+    show(report)
     print(f"\nall timings: {options.to}")
     return 0
 
@@ -92,6 +94,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         "quick": options.quick,
         "repeats": options.repeats,
         "threads": options.threads,
+        "turns": options.turns,
         "cpu_has_fast_bf16": cpu_has_fast_bf16(),
         "train_step": training,
         "rollout": played,
@@ -100,60 +103,6 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     }
     write_json(report, options.to)
     return report
-
-
-def _show(report: dict[str, Any]) -> None:
-    """Print what the report says."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    threads = report["threads"]
-    table = Table("setting", "side", title=f"ILQL training step, {threads} thread(s), medians of {report['repeats']}")
-    for name in (
-        "setting",
-        "side",
-        "tokens/s",
-        "CPU s / 1,000 tokens",
-        "computed",
-        "of peak",
-        "faster (CPU)",
-        "faster (wall)",
-    ):
-        table.add_column(name, justify="left" if name in ("setting", "side") else "right")
-    for setting in report["train_step"]:
-        for index, (name, side) in enumerate(setting["sides"].items()):
-            table.add_row(
-                setting["what"] if index == 0 else "", name, f"{side['sampled_tokens_per_second']:,.0f}",
-                f"{side['cpu_seconds_per_1000_sampled_tokens']:.3f}",
-                f"{side['cpu_seconds_per_1000_computed_tokens']:.3f}",
-                f"{side['utilisation']:.0%}", *_ratios(setting["plain_over"].get(name)),
-            )  # fmt: skip
-        table.add_section()
-    console.print(table)
-    peaks = [setting["peak_gflops"]["peak"] for setting in report["train_step"]]
-    console.print(f"tokens as sampled; 'computed' counts what was left after merging. Peak: {max(peaks):.0f} GFLOP/s")
-    table = Table("setting", "side", title=f"rollouts, {threads} thread(s), medians of {report['repeats']}")
-    for name in ("turns/s", "turns / CPU s", "faster (CPU)", "faster (wall)"):
-        table.add_column(name, justify="right")
-    for setting in report["rollout"]:
-        for index, (name, side) in enumerate(setting["sides"].items()):
-            what = f"{setting['name']}, {setting['turns_per_episode']} turns" if index == 0 else ""
-            numbers = (f"{side['turns_per_second']:,.1f}", f"{side['turns_per_cpu_second']:,.1f}")
-            table.add_row(what, name, *numbers, *_ratios(setting["plain_over"].get(name)))
-        table.add_section()
-    console.print(table)
-
-
-def _ratios(compared: dict[str, float] | None) -> tuple[str, str]:
-    """Return how many times faster than plain code, by CPU and by wall-clock time, with smallest and largest."""
-    if compared is None:
-        return "", ""
-    cpu, wall = (
-        f"{compared[f'{c}_median']:.1f} x ({compared[f'{c}_min']:.1f}-{compared[f'{c}_max']:.1f})"
-        for c in ("cpu", "wall")
-    )
-    return cpu, wall
 
 
 if __name__ == "__main__":

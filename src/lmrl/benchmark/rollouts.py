@@ -90,20 +90,27 @@ class GenerateAfresh:
 def compare(cfg: DictConfig, *, turns: int, repeats: int, quick: bool = False) -> list[dict[str, Any]]:
     """Time both, for the configured model and for 4 layers of 128, one and several episodes at once.
 
+    Random weights never end an action by themselves: actions are as long as the longest of the task's data, and once
+    more as long as the task allows at most.
+
     Raises:
         ValueError: the two sides said different things.
     """
     task = load_task(cfg)
+    actions = {turn.text for trajectory in task.dataset.trajectories for turn in trajectory.turns if turn.is_action}
     results = []
     for name, chosen in (("default", cfg), ("4x128", changed(cfg, GPT2_SMALL))):
         materials = build_materials(chosen, task)
         lm: Any = materials.lm()
-        for slots in (2,) if quick else (1, 16):
+        as_said = max(len(materials.codec.encode(text)) for text in actions)
+        for slots, length in ((2, as_said),) if quick else ((1, as_said), (16, as_said), (16, cfg.task.max_new_tokens)):
             starts = evaluation_starts(task.make_env, 1, cfg.seed)[:slots]
-            arguments = (lm, materials.codec, int(cfg.task.max_new_tokens))
-            sides = {"plain": partial(GenerateAfresh, *arguments), "lmrl": partial(lmrl_policy, *arguments)}
+            sides = {
+                "plain": partial(GenerateAfresh, lm, materials.codec, int(length)),
+                "lmrl": partial(lmrl_policy, lm, materials.codec, int(length)),
+            }
             compared = play(sides, lambda: Bounded(task.make_env(), turns), starts, repeats)
-            results.append({"name": f"{name}, {len(starts)} at once", "turns_per_episode": turns, **compared})
+            results.append({"name": name, "turns_per_episode": turns, "max_new_tokens": int(length), **compared})
     return results
 
 

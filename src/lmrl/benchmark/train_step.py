@@ -36,7 +36,7 @@ def compare(workload: Workload, repeats: int) -> dict[str, Any]:
         "lmrl": lmrl_step(workload, copy.deepcopy(workload.module)),
     }
     legs: dict[str, Leg] = {name: _over_batches(workload, step) for name, step in steps.items()}
-    legs["lightning"] = _lightning(workload)
+    legs["trainer"] = _lightning(workload)
     peaks = dict.fromkeys(legs, "peak")
     legs["peak"], operations = matrix_product(torch.float32)
     if cpu_has_fast_bf16():

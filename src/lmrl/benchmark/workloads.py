@@ -58,9 +58,18 @@ def workloads(cfg: DictConfig, *, steps: int, quick: bool = False) -> list[Workl
     whole = changed(small, {"task": {"memory": None}})
     return [
         _from_task("default", f"{sampled}, batch {size}", cfg, materials, size, steps),
-        _from_task("4x128", f"{sampled}, batch {few}", small, small_materials, few, steps),
-        _from_task("4x128 episodes", f"{name}, whole episodes, batch {few}", whole, small_materials, few, steps),
-        _random("4x128 distinct", f"random texts, nothing to share, batch {few}", small, small_materials, few, steps),
+        _from_task("4x128", f"4 layers of 128, {sampled}, batch {few}", small, small_materials, few, steps),
+        _from_task(
+            "episodes", f"4 layers of 128, {name}, whole episodes, batch {few}", whole, small_materials, few, steps
+        ),
+        _random(
+            "distinct",
+            f"4 layers of 128, random texts, nothing to share, batch {few}",
+            small,
+            small_materials,
+            few,
+            steps,
+        ),
     ]
 
 

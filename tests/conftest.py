@@ -1,7 +1,7 @@
 """Shared by all tests: configurations, small models, and the pairs of task and algorithm."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,19 +17,19 @@ def names(group: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def compose() -> Iterator[Callable]:
+def compose() -> Callable:
     """Compose the real configuration with overrides, as `run.py` does."""
     import torch
     from hydra import compose, initialize_config_dir
     from omegaconf import DictConfig
 
     torch.set_num_threads(1)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
 
-        def composed(*overrides: str) -> DictConfig:
+    def composed(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             return compose("config", overrides=[*overrides, "hydra.searchpath=[]"])
 
-        yield composed
+    return composed
 
 
 @pytest.fixture(scope="session")

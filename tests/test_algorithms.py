@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 
 from lmrl.experiment import build_materials, load_task
 from lmrl.models.backbone import lm_logits, trunk
+from lmrl.models.heads import ValueHead
 from lmrl.policies.core import Request
 from lmrl.policies.exactness import check_log_probs
 from lmrl.policies.language_model import LanguageModelPolicy
@@ -102,6 +103,9 @@ def test_no_gradient_reaches_tokens_after_the_last_decision(algorithm: SimpleNam
     """What stands behind all decisions, and padding, cannot influence a loss over actions alone."""
     module = algorithm.module
     module.non_action_weight = 0.0
+    for head in module.modules():
+        if isinstance(head, ValueHead):  # at zero, as they start, they would let no gradient through at all
+            torch.nn.init.normal_(head.output.weight)
     batch = batch_of(algorithm, 4)
     embedding = module.lm.get_input_embeddings()
     seen: list[torch.Tensor] = []

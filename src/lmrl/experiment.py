@@ -160,12 +160,7 @@ def _train_and_report(
     write_json(summary, folder / "summary.json")
     metrics = log.metrics.rows() if log.metrics else []
     pictures = draw_figures(cfg, task.make_env(), module, metrics, folder / "figures", title=identity.name)
-    log.log_results(summary)
-    for path in (folder / "summary.json", folder / "transcripts.jsonl"):
-        log.log_file(path)
-    for path in pictures:
-        log.log_file(path, "figures")
-    log.log_evaluation(evaluation, memory=task.memory)
+    _record(log, summary, evaluation, task, [folder / "summary.json", folder / "transcripts.jsonl"], pictures)
     return summary
 
 
@@ -197,6 +192,23 @@ def _load_chosen(cfg: DictConfig, stage: Stage) -> None:
     path = stage.best if cfg.evaluation.checkpoint == "best" and stage.best is not None else stage.latest
     weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     stage.module.load_state_dict(weights)
+
+
+def _record(
+    log: Tracker,
+    summary: dict[str, Any],
+    evaluation: Evaluation,
+    task: Task,
+    files: list[Path],
+    pictures: list[Path],
+) -> None:
+    """Send the results to the tracker."""
+    log.log_results(summary)
+    for path in files:
+        log.log_file(path)
+    for path in pictures:
+        log.log_file(path, "figures")
+    log.log_evaluation(evaluation, memory=task.memory)
 
 
 def _write_unfinished(identity: RunIdentity, task: Task, status: Any, folder: Path) -> None:

@@ -83,8 +83,19 @@ def plain_collate(rows: Sequence[TokenTrajectory], *, gamma: float, per: str, pa
             places.append((index, int(at[-1])))
     ids, successor_mask = pad(successors, pad_id)
     where = torch.tensor(places, dtype=torch.int64).reshape(-1, 2)
-    flat = [torch.from_numpy(part) for part in (chosen, reward, discount, next_position, inside)]
-    return PlainBatch(tokens, mask, *flat, ids, successor_mask, where[:, 0], where[:, 1])
+    return PlainBatch(
+        tokens=tokens,
+        mask=mask,
+        chosen=torch.from_numpy(chosen),
+        reward=torch.from_numpy(reward),
+        discount=torch.from_numpy(discount),
+        next_position=torch.from_numpy(next_position),
+        inside=torch.from_numpy(inside),
+        successors=ids,
+        successor_mask=successor_mask,
+        successor_row=where[:, 0],
+        successor_column=where[:, 1],
+    )
 
 
 def plain_trunk(trunk: Any) -> Any:

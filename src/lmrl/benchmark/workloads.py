@@ -107,7 +107,7 @@ def _random(name: str, what: str, cfg: DictConfig, materials: Materials, batch_s
     low, high = 2, materials.codec.size
 
     def row() -> TokenTrajectory:
-        state, action, after = (int(generator.integers(*span)) for span in ((12, 25), (2, 7), (12, 25)))
+        state, action, after = (int(generator.integers(*span)) for span in ((24, 65), (2, 9), (24, 65)))
         length = state + action
         rewards = np.zeros(length, dtype=np.float32)
         rewards[-1] = -1.0

@@ -119,9 +119,26 @@ class Algorithm(pl.LightningModule, ABC):
 
     # Plumbing below.
 
-    def hidden(self, lm: Any, batch: TokenBatch) -> Float[Tensor, "B T D"]:
-        """Run a language model's trunk over the rows of a batch."""
-        return hidden_states(lm, batch.tokens)
+    def hidden(self, lm: Any, batch: TokenBatch) -> Float[Tensor, "R T D"]:
+        """Run a language model's trunk over the rows of a batch that have decisions."""
+        rows = batch.trained_rows
+        return hidden_states(lm, batch.tokens[:rows, : int(batch.lengths[:rows].max())])
+
+    @torch.no_grad()
+    def successor_states(self, lm: Any, hidden: Float[Tensor, "R T D"], batch: TokenBatch) -> Float[Tensor, "N D"]:
+        """Return the hidden state after each decision, without gradients.
+
+        It is read from `hidden` where a row of the batch contains the successor; the others need a forward pass, but
+        neither a backward one nor one through target networks.
+        """
+        rows, columns = hidden.shape[:2]
+        position = batch.next_position
+        inside = hidden[batch.next_row.clamp_max(rows - 1), position.clamp_max(columns - 1)]
+        if rows == batch.tokens.shape[0]:
+            return inside
+        further = hidden_states(lm, batch.tokens[rows:, : int(batch.lengths[rows:].max())])
+        outside = further[(batch.next_row - rows).clamp_min(0), position.clamp_max(further.shape[1] - 1)]
+        return torch.where((batch.next_row < rows)[:, None], inside, outside)
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
         """Compute the loss and log its parts as `train/...`."""

@@ -190,9 +190,11 @@ class ILQL(Algorithm):
 
     def bellman_target(self, hidden: Float[Tensor, "B T D"], batch: TokenBatch) -> Float[Tensor, " N"]:
         """Return y: what each decision earns at once, and the discounted value of the state that follows."""
-        next_v = self.v(hidden[batch.next_row, batch.next_position]).squeeze(-1) * batch.bootstraps
-        target = batch.reward + discount_factors(self.gamma, batch.ends_turn, self.discount_per) * next_v
         share = self.return_share()
+        if share == 1:
+            return batch.extras["returns"]
+        next_v = self.v(self.successor_states(self.lm, hidden, batch)).squeeze(-1) * batch.bootstraps
+        target = batch.reward + discount_factors(self.gamma, batch.ends_turn, self.discount_per) * next_v
         return target if share == 0 else torch.lerp(target, batch.extras["returns"], share)
 
     def return_share(self) -> float:

@@ -6,6 +6,7 @@ A *decision* is one token of an action: the model has seen everything before it 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class TokenTrajectory:
         turn = self.turn[self.is_decision]
         return np.append(turn[1:] != turn[:-1], True)[: len(turn)]
 
-    @property
+    @cached_property
     def key(self) -> bytes:
         """Equal for rows that are equal in every field: such rows need only one forward pass."""
         parts = [self.tokens.tobytes(), self.is_decision.tobytes(), self.rewards.tobytes(), self.turn.tobytes()]
@@ -121,6 +122,11 @@ class TokenBatch:
         }
         extras = {name: values.to(device, non_blocking=non_blocking) for name, values in self.extras.items()}
         return replace(self, **moved, extras=extras)
+
+    @property
+    def trained_rows(self) -> int:
+        """How many rows have decisions; behind them stand those that only evaluate a successor state."""
+        return int((self.row_weight > 0).sum())
 
     @property
     def token_count(self) -> int:

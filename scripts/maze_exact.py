@@ -128,14 +128,13 @@ def main(full: str, partial: str) -> None:
     line("maze: Monte-Carlo returns, gamma .99", table, "position", table.returns, fully)
     line("maze: ILQL, gamma .99, tau .95", table, "position", action_values(table, 0.99, 0.95, 0.0), fully)
     wins = [trajectory for trajectory in data if trajectory.info.get("success")]
-    everything = tabulate(data, 0.99)
     won = tabulate(wins, 0.99)
-    for rest, name in ((np.full_like(everything.prior, 0.25), "uniform"), (everything.prior, "the data's policy")):
+    for rest, name in ((np.full_like(table.prior, 0.25), "uniform"), (table.prior, "the data's policy")):
         policy = rest.copy()
         for text, index in won.states.items():
             if won.counts[index].sum():
-                policy[everything.states[text]] = won.counts[index] / won.counts[index].sum()
-        value = score(expected_return(layout, "position", everything, policy), fully)
+                policy[table.states[text]] = won.counts[index] / won.counts[index].sum()
+        value = score(expected_return(layout, "position", table, policy), fully)
         out(f"maze: successful episodes, elsewhere {name}: {value:.1f}\n")
     data = store.load(partial).trajectories
     for gamma in (0.99, 0.95):

@@ -70,7 +70,8 @@ def _draw(
     if noisy:
         axes.plot(steps, _smooth(values, len(values) // 30), color=colour, linewidth=1.8)
         # The first steps' losses are many times the later ones and would press these flat.
-        low, high = np.nanpercentile(values[len(values) // 10 :], [0, 100])
+        later = values[len(values) // 10 :]
+        low, high = np.nanmin(later), np.nanmax(later)
         axes.set_ylim(low - 0.14 * (high - low), high + 0.14 * (high - low) + 1e-9)
     _draw_references(axes, references)
     axes.set_title(name, loc="left", fontsize=10, color=INK)

@@ -84,7 +84,7 @@ class Algorithm(pl.LightningModule, ABC):
         return lm_logits(self.lm, hidden[0])
 
     def token_scores(self, hidden: tuple[Tensor, ...], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """Return what each token adds to the score of a proposed action ; here its log-probability."""
+        """Return what each token adds to the score of a proposed action; here its log-probability."""
         return log_prob(lm_logits(self.lm, hidden[0]), tokens)
 
     def policy(self) -> Policy:

@@ -9,10 +9,10 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
 from lmrl.callbacks.progress import TrainingProgress
+from lmrl.callbacks.resume import AtomicCheckpointIO, resumable
 from lmrl.checks import ConfigError, explain_failure
 from lmrl.hardware import resolve_precision
 from lmrl.models.backbone import window
@@ -71,6 +71,7 @@ def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tup
     Raises:
         ConfigError: a hyper-parameter is out of range, unknown, or does not fit the model or the data.
     """
+    torch.manual_seed(cfg.seed)  # new weights must not depend on what came before, such as whether a prior was reused
     optimizer = instantiate(cfg.model.optimizer, lr=cfg.model.optimizer.lr * stage.lr_scale)
     # Hydra would copy live objects that are passed to `instantiate`; a partial is called with them as they are.
     module: Algorithm = build(
@@ -126,21 +127,21 @@ def fit(
         monitor: the metric whose largest value marks the best checkpoint. `None`: keep only the latest.
     """
     checkpoints = folder / "checkpoints"
-    progress = TrainingProgress(stage=name)
+    progress = TrainingProgress(stage=name, steps=stage.steps)
     trainer = pl.Trainer(
         **machine(cfg),
-        max_steps=stage.steps,
-        max_epochs=-1,
+        max_epochs=-(-stage.steps // stage.steps_per_epoch),
+        plugins=[AtomicCheckpointIO()],
         gradient_clip_val=stage.gradient_clip,
         accumulate_grad_batches=stage.accumulate,
         use_distributed_sampler=False,  # the sampler knows ranks itself
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
-        log_every_n_steps=20,
+        log_every_n_steps=min(20, stage.steps_per_epoch),
         default_root_dir=folder,
         logger=list(loggers),
-        callbacks=[Reseed(seed=cfg.seed), *callbacks, progress, *keepers(checkpoints, monitor)],
+        callbacks=[*resumable(cfg.seed, stage.steps, checkpoints, monitor), *callbacks, progress],
     )
     newest = checkpoints / "latest.ckpt"
     trainer.fit(module, datamodule, ckpt_path=newest if newest.exists() else None, weights_only=True)
@@ -154,30 +155,3 @@ def machine(cfg: DictConfig) -> dict[str, Any]:
     """Return the trainer's arguments that say on what it runs."""
     names = ("accelerator", "devices", "num_nodes", "strategy")
     return {name: cfg.hardware[name] for name in names} | {"precision": resolve_precision(cfg.hardware.precision)}
-
-
-def keepers(folder: Path, monitor: str | None) -> list[pl.Callback]:
-    """Return the callbacks that keep the latest checkpoint, and the best by a metric.
-
-    They are two: with one, a metric that does not improve would leave nothing recent to resume from.
-    """
-    common: dict[str, Any] = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
-    latest = ModelCheckpoint(filename="latest", **common)
-    if monitor is None:
-        return [latest]
-    return [latest, ModelCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **common)]
-
-
-class Reseed(pl.Callback):
-    """Seed torch anew at each epoch, so that a resumed epoch draws what the uninterrupted one drew.
-
-    Args:
-        seed: the run's seed.
-    """
-
-    def __init__(self, *, seed: int) -> None:
-        self._seed = seed
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Derive the epoch's seed from the run's, the epoch and the rank."""
-        torch.manual_seed(self._seed * 1_000_003 + trainer.current_epoch * 1_009 + trainer.global_rank)

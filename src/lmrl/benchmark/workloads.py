@@ -96,7 +96,7 @@ def _from_task(name: str, what: str, cfg: DictConfig, materials: Materials, batc
     module, datamodule = _build(cfg, materials)
     rows = Rows(module.prepare(datamodule.episodes()))
     sampler = EpochSampler(rows.token_lengths, batch_size=batch_size, batches=steps, seed=cfg.seed)
-    batches = [[rows[i] for i in indices] for indices in sampler]
+    batches = [rows[indices] for indices in sampler]
     return Workload(name, what, module, batches, materials.codec.pad_id, cfg.algo.gradient_clip)
 
 

@@ -13,26 +13,27 @@ class TrainingProgress(pl.Callback):
 
     Args:
         stage: what is being trained, for people.
+        steps: optimizer steps of the whole stage.
     """
 
-    def __init__(self, *, stage: str) -> None:
-        self._stage = stage
+    def __init__(self, *, stage: str, steps: int) -> None:
+        self._stage, self._steps = stage, steps
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
         self._began = 0.0
         self.seconds = 0.0
-        """Wall-clock time of training so far, of this process."""
+        """Wall-clock time of training so far; a resumed stage counts on from its checkpoint."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Begin the line."""
-        self._began = time.perf_counter()
+        self._began = time.perf_counter() - self.seconds
         if not trainer.is_global_zero or not self._console.is_terminal:
             return
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[numbers]}"), console=self._console,
         )  # fmt: skip
-        self._bar.add_task(self._stage, total=trainer.max_steps, completed=trainer.global_step, numbers="")
+        self._bar.add_task(self._stage, total=self._steps, completed=trainer.global_step, numbers="")
         self._bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any, **unused_too: Any) -> None:  # type: ignore[override]  # noqa: ARG002
@@ -45,7 +46,7 @@ class TrainingProgress(pl.Callback):
         """Write a line where there is no bar."""
         self.seconds = time.perf_counter() - self._began
         if trainer.is_global_zero and self._bar is None:
-            step = f"{trainer.global_step}/{trainer.max_steps}"
+            step = f"{trainer.global_step}/{self._steps}"
             self._console.print(f"{self._stage} {step} ({self.seconds:.0f} s) {_numbers(trainer)}", highlight=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
@@ -55,6 +56,14 @@ class TrainingProgress(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         """Give the terminal back before an error is shown."""
         self._stop()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the time in checkpoints."""
+        return {"seconds": time.perf_counter() - self._began}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on from a checkpoint."""
+        self.seconds = float(state_dict["seconds"])
 
     def _stop(self) -> None:
         if self._bar is not None:

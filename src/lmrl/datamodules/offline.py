@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader
 
 from lmrl.datamodules.sampling import EpochSampler, Rows
@@ -105,4 +106,11 @@ class OfflineDataModule(pl.LightningDataModule):
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )
-        return DataLoader(self._rows, batch_sampler=sampler, collate_fn=partial(collate, pad_id=self._codec.pad_id))
+        # As `sampler`, where Lightning tells it the epoch; each of its items is a whole batch.
+        return DataLoader(
+            self._rows,
+            sampler=sampler,
+            batch_size=None,
+            collate_fn=partial(collate, pad_id=self._codec.pad_id),
+            generator=torch.Generator(),  # else each epoch's loader would draw from the generator that dropout uses
+        )

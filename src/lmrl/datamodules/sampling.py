@@ -9,10 +9,10 @@ from torch.utils.data import Dataset, Sampler
 from lmrl.text.tokens import TokenTrajectory
 
 
-class Rows(Dataset[TokenTrajectory]):
+class Rows(Dataset[list[TokenTrajectory]]):
     """Training rows, each distinct one kept once.
 
-    Item `i` is row `i` as it occurs in the data; equal rows share one object, which lets `collate` merge them.
+    Row `i` is the one that occurs there in the data; equal rows share one object, which lets `collate` merge them.
     """
 
     def __init__(self, rows: Sequence[TokenTrajectory]) -> None:
@@ -24,9 +24,9 @@ class Rows(Dataset[TokenTrajectory]):
         """Return how many rows the data has, repetitions included."""
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> TokenTrajectory:
-        """Return one row."""
-        return self._rows[index]
+    def __getitem__(self, indices: Sequence[int]) -> list[TokenTrajectory]:
+        """Return the rows of a batch."""
+        return [self._rows[index] for index in indices]
 
     @property
     def token_lengths(self) -> Int[np.ndarray, " R"]:

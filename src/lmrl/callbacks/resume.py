@@ -1,0 +1,91 @@
+"""What makes an interrupted training go on as if nothing had happened."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write a checkpoint beside its final name and rename it, so that a crash or a full disk keeps the one before.
+
+    Lightning's own writer goes through the system's temporary folder, which may be another, smaller disk.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
+        """Write `checkpoint` to `path`.
+
+        Raises:
+            OSError: the disk is full or cannot be written; what was at `path` is still there.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.part")
+        try:
+            with unfinished.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except RuntimeError as error:  # how torch reports a disk that is full
+            raise OSError(f"{path}: cannot write the checkpoint ({error})") from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def resumable(seed: int, steps: int, folder: Path, monitor: str | None) -> list[pl.Callback]:
+    """Return the callbacks that a resumable training needs.
+
+    Args:
+        seed: the run's seed.
+        steps: optimizer steps of the whole training.
+        folder: where checkpoints go: `latest.ckpt`, and `best.ckpt` if there is something to monitor.
+        monitor: the metric whose largest value marks the best. `None`: keep only the latest.
+    """
+    common: dict[str, Any] = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
+    keepers = [ModelCheckpoint(filename="latest", **common)]
+    if monitor is not None:
+        # A second one: with one, a metric that does not improve would leave nothing recent to resume from. It comes
+        # first, because a resumed run reads the best score so far from the latest.
+        keepers.insert(
+            0, ModelCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **common)
+        )
+    return [Reseed(seed=seed), EndAtStep(steps=steps), *keepers]
+
+
+class Reseed(pl.Callback):
+    """Seed torch anew at each epoch, so that a resumed epoch draws what the uninterrupted one drew.
+
+    Args:
+        seed: the run's seed.
+    """
+
+    def __init__(self, *, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Derive the epoch's seed from the run's, the epoch and the rank."""
+        torch.manual_seed(self._seed * 1_000_003 + trainer.current_epoch * 1_009 + trainer.global_rank)
+
+
+class EndAtStep(pl.Callback):
+    """End training after a number of optimizer steps, also within an epoch.
+
+    Lightning's own `max_steps` would make it take every resumed checkpoint for one from the middle of an epoch, and
+    repeat that epoch's end.
+
+    Args:
+        steps: optimizer steps of the whole training.
+    """
+
+    def __init__(self, *, steps: int) -> None:
+        self._steps = steps
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any, **unused_too: Any) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Ask for the end when the steps are done."""
+        if trainer.global_step >= self._steps:
+            trainer.should_stop = True

@@ -122,9 +122,7 @@ def _train_and_report(
     """Train all stages, evaluate the result, and write everything that a person or program may ask for."""
     rows = datasets.load_dataset(str(task.dataset.folder), split="train")
     log.log_dataset(rows, name=identity.task, fingerprint=task.dataset.fingerprint, source=task.dataset.folder)
-    if cfg.algo.get("prior") is not None:
-        place = prior.find_or_train(cfg, identity.task, materials, task.dataset.fingerprint)
-        materials = prior.from_folder(materials, place, cfg)
+    materials = prior.after_earlier_stages(cfg, cfg.algo, identity.task, materials, task.dataset.fingerprint)
     module, datamodule = build_stage(cfg, cfg.algo, materials)
     playing = Evaluate(
         make_env=task.make_env,

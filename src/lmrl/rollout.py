@@ -17,6 +17,8 @@ class Start:
 
     seed: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    policy_seed: int | None = None
+    """Seed of the policy's randomness, where it must differ between episodes of one start. `None`: the same seed."""
 
 
 def rollout(
@@ -108,6 +110,7 @@ class _Episode:
         observation, _ = env.reset(seed=start.seed, options=dict(start.options))
         self.turns = [Turn(observation, is_action=False)]
         self.actions = self.invalid_actions = 0
+        self.earned = 0.0
         self.terminated = self.truncated = False
         self.info: Mapping[str, Any] = {}
 
@@ -117,7 +120,8 @@ class _Episode:
 
     def request(self, memory: int | None) -> Request:
         """Ask for the next action."""
-        return Request(view(tuple(self.turns), memory), self.slot, self.start.seed, self.actions)
+        seed = self.start.seed if self.start.policy_seed is None else self.start.policy_seed
+        return Request(view(tuple(self.turns), memory), self.slot, seed, self.actions, self.earned)
 
     def record(self, action: Action, result: StepResult) -> None:
         """Append the action exactly as the policy gave it, and what came of it."""
@@ -126,6 +130,7 @@ class _Episode:
         if observation or not self.is_over:  # an ended episode has nothing to say, unless it does
             self.turns.append(Turn(observation, is_action=False))
         self.actions += 1
+        self.earned += float(reward)
         self.invalid_actions += bool(self.info.get("is_invalid", False))
 
     def trajectory(self) -> Trajectory:

@@ -1,7 +1,7 @@
 """Train one stage: build what its configuration names, fit it with Lightning, and say what came of it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Materials:
     lm: Callable[[], nn.Module]
     """Makes a fresh copy of the initial language model."""
     trajectories: Sequence[Trajectory]
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """What further stages before this one left, by the name of the module's argument that takes it."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tup
         steps=stage.steps,
         max_new_tokens=cfg.task.max_new_tokens,
         decoding=build("algo.decoding", instantiate, stage.decoding),
+        **materials.folders,
     )
     keep = instantiate(stage.datamodule.filter) if stage.datamodule.get("filter") else None
     datamodule = build(

@@ -19,6 +19,8 @@ class Request:
     """The episode's own seed: all randomness of the policy in this episode must derive from it."""
     turn: int = 0
     """How many actions the episode has had so far."""
+    earned: float = 0.0
+    """The sum of its rewards so far, for policies that aim at a return."""
 
 
 @dataclass(frozen=True, slots=True)

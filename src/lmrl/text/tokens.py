@@ -88,8 +88,9 @@ class TokenBatch:
 
     The hidden state at `hidden[row, position]` has seen everything before a decision and chooses `action`; the value
     of what follows is read at `hidden[next_row, next_position]`. This is the only place that shifts by one token:
-    losses see equally long vectors over decisions and never slice. Rows that occur several times are computed once
-    and weigh as much as they occur.
+    losses see equally long vectors over decisions and never slice. Tokens that occur several times are computed once:
+    rows that are equal in everything weigh as much as they occur, and others of the same tokens (with other rewards,
+    successors or extras) have decisions of their own at the same place.
     """
 
     tokens: Int[Tensor, "B T"]
@@ -151,7 +152,16 @@ class _Rows:
         self.tokens: list[np.ndarray] = []
         self.decisions: list[np.ndarray] = []
         self.weights: list[float] = []
+        self.places: dict[tuple[bytes, bytes], int] = {}  # a row's ids and decisions -> where it stands
         self.states: dict[bytes, tuple[int, int]] = {}  # a state's ids -> where its last token stands
+
+    def place(self, item: TokenTrajectory, weight: float) -> int:
+        """Find where a row's tokens are computed already, or add them; its weight counts there."""
+        key = item.tokens.tobytes(), item.is_decision.tobytes()
+        if key not in self.places:
+            self.places[key] = self.add(item.tokens, item.is_decision, 0.0)
+        self.weights[self.places[key]] += weight
+        return self.places[key]
 
     def add(self, tokens: np.ndarray, is_decision: np.ndarray, weight: float) -> int:
         self.tokens.append(tokens)
@@ -172,8 +182,8 @@ class _Rows:
 def collate(rows: Sequence[TokenTrajectory], counts: Iterable[float] | None = None, *, pad_id: int) -> TokenBatch:
     """Lay rows out as a batch.
 
-    Equal rows are merged, and a successor state that some row of the batch begins with is read there instead of in a
-    forward pass of its own.
+    Equal rows are merged, equal tokens are computed once, and a successor state that some row of the batch begins with
+    is read there instead of in a forward pass of its own. Decisions are in the order of the rows' first occurrence.
 
     Args:
         rows: the rows; none may be empty of tokens.
@@ -186,12 +196,11 @@ def collate(rows: Sequence[TokenTrajectory], counts: Iterable[float] | None = No
         merged[key] = (item, count + (known[1] if known else 0.0))
     distinct = [item for item, _ in merged.values()]
     table = _Rows()
-    for item, count in merged.values():
-        table.add(item.tokens, item.is_decision, count)
+    places = [table.place(item, count) for item, count in merged.values()]
 
     flat: dict[str, list[np.ndarray]] = {name: [] for name in _FLAT}
-    for index, item in enumerate(distinct):
-        _flatten(item, index, table, flat)
+    for (item, count), index in zip(merged.values(), places, strict=True):
+        _flatten(item, index, count, table, flat)
     extras = {
         name: torch.from_numpy(np.concatenate([item.extras[name] for item in distinct]).astype(np.float32))
         for name in distinct[0].extras
@@ -219,7 +228,9 @@ _FLAT: dict[str, type] = {
 }  # fmt: skip
 
 
-def _flatten(item: TokenTrajectory, index: int, table: _Rows, flat: dict[str, list[np.ndarray]]) -> None:
+def _flatten(
+    item: TokenTrajectory, index: int, weight: float, table: _Rows, flat: dict[str, list[np.ndarray]]
+) -> None:
     """Append one row's decisions to the flat arrays; the shift by one token happens here."""
     at = item.is_decision.nonzero()[0]
     if len(at) == 0 or at[0] == 0:
@@ -237,7 +248,7 @@ def _flatten(item: TokenTrajectory, index: int, table: _Rows, flat: dict[str, li
     flat["position"].append(at - 1)
     flat["action"].append(item.tokens[at])
     flat["reward"].append(item.rewards[at])
-    flat["weight"].append(np.full(count, table.weights[index]))
+    flat["weight"].append(np.full(count, weight))
     flat["turn"].append(item.turn[at])
     flat["next_row"].append(np.where(last, final_row, index))
     flat["next_position"].append(np.where(last, final_position, np.append(at[1:] - 1, 0)))

@@ -16,6 +16,11 @@ def names(group: str) -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
 
 
+def trained() -> list[str]:
+    """Return the algorithms that train something; the others name a policy that plays as it is."""
+    return [name for name in names("algo") if "\npolicy:" not in (ROOT / "conf" / "algo" / f"{name}.yaml").read_text()]
+
+
 @pytest.fixture(scope="session")
 def compose() -> Callable:
     """Compose the real configuration with overrides, as `run.py` does."""

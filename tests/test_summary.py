@@ -13,6 +13,7 @@ from lmrl.evaluation import Evaluation
 from lmrl.rollout import Start
 from lmrl.scores import Anchors
 from lmrl.summary import (
+    BLOCKS,
     build_summary,
     git_commit,
     markdown,
@@ -22,6 +23,7 @@ from lmrl.summary import (
     write_transcripts,
 )
 from lmrl.text.trajectory import Trajectory, Turn
+from lmrl.tracking.core import final_metrics
 
 TURNS = (Turn("go\n", False), Turn("left\n", True, -1.0), Turn("ö\n", False), Turn("right\n", True, 0.0))
 EPISODE = Trajectory(TURNS, True, False, 5, {"success": True, "invalid_actions": 1})
@@ -43,8 +45,8 @@ def whole(**changes):
 def test_summary_has_every_key():
     summary = whole()
     assert list(summary) == [
-        "task", "algo", "model", "seed", "status", "dataset", "train", "rollout", "eval", "paper", "versions",
-        "git_commit",
+        "task", "algo", "model", "seed", "status", "dataset", "train", "rollout", "eval", "paper", "usage",
+        "versions", "git_commit",
     ]  # fmt: skip
     assert list(summary["eval"]) == [
         "episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95", "success_rate",
@@ -56,9 +58,19 @@ def test_summary_has_every_key():
 
 def test_interrupted_runs_say_what_they_can():
     summary = build_summary(task="maze", algo="bc", model="tiny", seed=0, status="interrupted", train={"steps": 7})
-    assert summary["train"] == {"steps": 7, "tokens": None, "tokens_per_second": None, "seconds": None}
+    assert summary["train"] == {**dict.fromkeys(BLOCKS["train"]), "steps": 7}
     assert set(summary["eval"].values()) == {None}
     assert "interrupted" in printed(summary)
+
+
+def test_what_online_and_prompted_runs_used_is_told():
+    train = {"steps": 7, "seconds": 3.0, "tokens_per_second": 1.0, "episodes": 2560, "environment_steps": 70189}
+    used = {"requests": 1234, "retries": 5, "prompt_tokens": 10**6, "completion_tokens": 2000, "unparsable": 3}
+    summary = whole(train=train, usage={**used, "cost": 1.5})
+    shown = printed(summary)
+    assert "2,560 episodes, 70,189 environment steps" in shown
+    assert "1,234 requests, 1,000,000 + 2,000 tokens, 1.50 USD, 5 retries, 3 unreadable answers" in shown
+    assert final_metrics(summary)["final/usage/cost"] == 1.5
 
 
 def test_unknown_keys_are_refused():

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from lmrl.data.store import Dataset
 from lmrl.evaluation import Evaluation, evaluate, evaluation_starts
 from lmrl.figures.draw import draw_figures
 from lmrl.hardware import quiet_libraries, set_threads
+from lmrl.policies.core import Policy
 from lmrl.runs import config_hash, open_run
 from lmrl.scores import Anchors
 from lmrl.summary import build_summary, print_summary, write_json, write_transcripts
@@ -81,7 +83,8 @@ def run(cfg: DictConfig) -> float:
             raise
     if summary is None:  # another process than the first
         return float("nan")
-    files = {"folder": folder, "figures": folder / "figures", "policy": folder / "policy"}
+    parts = {"folder": folder, "figures": folder / "figures", "policy": folder / "policy"}
+    files = {name: place for name, place in parts.items() if place.exists()}
     print_summary(summary, files | ({"MLflow": log.place} if log.place else {}))
     return float(summary["eval"]["return_mean"])
 
@@ -94,8 +97,22 @@ def prepare(cfg: DictConfig) -> tuple[Task, Materials]:
     """
     task = load_task(cfg)
     materials = build_materials(cfg, task)
-    build_stage(cfg, cfg.algo, materials)
+    if is_trained(cfg):
+        build_stage(cfg, cfg.algo, materials)
+    else:
+        build_policy(cfg)
     return task, materials
+
+
+def is_trained(cfg: DictConfig) -> bool:
+    """Tell whether the algorithm trains something, or names a policy that plays as it is."""
+    return cfg.algo.get("module") is not None
+
+
+def build_policy(cfg: DictConfig) -> Any:
+    """Build the policy of an algorithm without training."""
+    prompt: Any = OmegaConf.to_container(cfg.task.prompt, resolve=True) if cfg.task.get("prompt") else None
+    return build("algo.policy", build("algo.policy", instantiate, cfg.algo.policy), prompt=prompt)
 
 
 def load_task(cfg: DictConfig) -> Task:
@@ -122,6 +139,28 @@ def _train_and_report(
     """Train all stages, evaluate the result, and write everything that a person or program may ask for."""
     rows = datasets.load_dataset(str(task.dataset.folder), split="train")
     log.log_dataset(rows, name=identity.task, fingerprint=task.dataset.fingerprint, source=task.dataset.folder)
+    if not is_trained(cfg):
+        policy = build_policy(cfg)
+        evaluation = final_evaluation(cfg, task, policy)
+        return _report(cfg, identity, task, evaluation, folder, log, usage=policy.usage)
+    stage = _train(cfg, identity, task, materials, folder, log)
+    if not stage.trainer.is_global_zero:
+        return None
+    module = stage.module
+    _load_chosen(cfg, stage)
+    module.export(folder / "policy")
+    module.eval()
+    with torch.no_grad():
+        evaluation = final_evaluation(cfg, task, module.policy())
+    metrics = log.metrics.rows() if log.metrics else []
+    pictures = draw_figures(cfg, task.make_env(), module, metrics, folder / "figures", title=identity.name)
+    return _report(cfg, identity, task, evaluation, folder, log, train=stage.report, pictures=pictures)
+
+
+def _train(
+    cfg: DictConfig, identity: RunIdentity, task: Task, materials: Materials, folder: Path, log: Tracker
+) -> Stage:
+    """Train what the algorithm begins with, and then the algorithm."""
     materials = prior.after_earlier_stages(cfg, cfg.algo, identity.task, materials, task.dataset.fingerprint)
     module, datamodule = build_stage(cfg, cfg.algo, materials)
     playing = Evaluate(
@@ -133,15 +172,25 @@ def _train_and_report(
         slots=cfg.evaluation.slots,
         seed=cfg.seed,
     )
-    stage = fit(
+    return fit(
         cfg, cfg.algo, module, datamodule,
         name=identity.algo, folder=folder, loggers=log.loggers, callbacks=[playing], monitor="eval/return_mean",
     )  # fmt: skip
-    if not stage.trainer.is_global_zero:
-        return None
-    _load_chosen(cfg, stage)
-    module.export(folder / "policy")
-    evaluation = final_evaluation(cfg, task, module)
+
+
+def _report(
+    cfg: DictConfig,
+    identity: RunIdentity,
+    task: Task,
+    evaluation: Evaluation,
+    folder: Path,
+    log: Tracker,
+    *,
+    train: dict[str, Any] | None = None,
+    usage: dict[str, Any] | None = None,
+    pictures: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Write the evaluation for people and programs, and send it to the tracker."""
     write_transcripts(evaluation, folder / "transcripts.jsonl")
     summary = build_summary(
         task=identity.task,
@@ -150,19 +199,23 @@ def _train_and_report(
         seed=identity.seed,
         status="finished",
         dataset=task.summary,
-        train=stage.report,
+        train=train,
         rollout=evaluation.rollout,
         evaluation=evaluation.summary(task.anchors),
         paper=OmegaConf.to_container(cfg.task.paper).get(identity.algo),  # type: ignore[union-attr]
+        usage=usage,
     )
     write_json(summary, folder / "summary.json")
-    metrics = log.metrics.rows() if log.metrics else []
-    pictures = draw_figures(cfg, task.make_env(), module, metrics, folder / "figures", title=identity.name)
-    _record(log, summary, evaluation, task, [folder / "summary.json", folder / "transcripts.jsonl"], pictures)
+    log.log_results(summary)
+    for path in (folder / "summary.json", folder / "transcripts.jsonl"):
+        log.log_file(path)
+    for path in pictures:
+        log.log_file(path, "figures")
+    log.log_evaluation(evaluation, memory=task.memory)
     return summary
 
 
-def final_evaluation(cfg: DictConfig, task: Task, module: Any) -> Evaluation:
+def final_evaluation(cfg: DictConfig, task: Task, policy: Policy) -> Evaluation:
     """Play the reported episodes, with progress."""
     starts = evaluation_starts(task.make_env, cfg.evaluation.repeats, cfg.seed, stream="test")
     console, played, began = Console(stderr=True), 0, time.perf_counter()
@@ -173,16 +226,7 @@ def final_evaluation(cfg: DictConfig, task: Task, module: Any) -> Evaluation:
         if played % 200 == 0 or played == len(starts):
             console.print(f"evaluation {played}/{len(starts)} episodes ({time.perf_counter() - began:.0f} s)")
 
-    module.eval()
-    with torch.no_grad():
-        return evaluate(
-            module.policy(),
-            task.make_env,
-            starts,
-            memory=task.memory,
-            slots=cfg.evaluation.slots,
-            on_episode=progress,
-        )
+    return evaluate(policy, task.make_env, starts, memory=task.memory, slots=cfg.evaluation.slots, on_episode=progress)
 
 
 def _load_chosen(cfg: DictConfig, stage: Stage) -> None:
@@ -190,23 +234,6 @@ def _load_chosen(cfg: DictConfig, stage: Stage) -> None:
     path = stage.best if cfg.evaluation.checkpoint == "best" and stage.best is not None else stage.latest
     weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     stage.module.load_state_dict(weights)
-
-
-def _record(
-    log: Tracker,
-    summary: dict[str, Any],
-    evaluation: Evaluation,
-    task: Task,
-    files: list[Path],
-    pictures: list[Path],
-) -> None:
-    """Send the results to the tracker."""
-    log.log_results(summary)
-    for path in files:
-        log.log_file(path)
-    for path in pictures:
-        log.log_file(path, "figures")
-    log.log_evaluation(evaluation, memory=task.memory)
 
 
 def _write_unfinished(identity: RunIdentity, task: Task, status: Any, folder: Path) -> None:

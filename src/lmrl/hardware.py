@@ -1,10 +1,12 @@
-"""What this machine has: threads, number formats, accelerators."""
+"""What this machine has: threads, number formats, accelerators, processes."""
 
 import logging
 import os
 import warnings
+from typing import Any
 
 import torch
+from torch import distributed
 
 
 def set_threads(threads: int | None, processes: int = 1) -> int:
@@ -40,6 +42,15 @@ def resolve_precision(precision: str) -> str:
     return "bf16-mixed" if has_gpu or cpu_has_fast_bf16() else "32-true"
 
 
+def gathered(value: Any) -> list[Any]:
+    """Return the value that each training process has, in order of rank."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
 def quiet_libraries() -> None:
     """Silence what libraries say at every start, so that our own few lines can be seen; their errors stay."""
     from datasets.utils.logging import disable_progress_bar
@@ -52,5 +63,6 @@ def quiet_libraries() -> None:
     for name in ("pytorch_lightning", "lightning.pytorch", "mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # Frozen networks stay in evaluation mode on purpose, and data are in memory, so loading needs no workers.
-    for pattern in (r"Found \d+ module\(s\) in eval mode", r".*does not have many workers", r".*LeafSpec.*"):
+    for pattern in (r"Found \d+ module\(s\) in eval mode", r".*does not have many workers", r".*LeafSpec.*",
+                    r"Checkpoint directory .* exists and is not empty"):  # fmt: skip
         warnings.filterwarnings("ignore", message=pattern)

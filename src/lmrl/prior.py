@@ -1,9 +1,16 @@
-"""The behaviour prior of a value method: trained once, kept on disk, and used again while its inputs are the same."""
+"""Stages before the main one: trained once, kept on disk, and used again while their inputs are the same.
+
+A stage's configuration may contain two others, each of which may contain further ones in turn:
+
+    prior    the language model that the stage begins with
+    critic   a trained critic; its folder goes to the argument `critic` of the stage's module
+"""
 
 import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +24,35 @@ from lmrl.tracking.core import MetricsFile
 from lmrl.training import Materials, build_stage, fit
 
 
-def prior_key(cfg: DictConfig, fingerprint: str) -> str:
-    """Return a digest of everything that determines the prior: its stage, model, data, state and seed."""
+def after_earlier_stages(
+    cfg: DictConfig, stage: DictConfig, task: str, materials: Materials, fingerprint: str
+) -> Materials:
+    """Find or train what a stage begins with, and return the materials that it is then made of.
+
+    Args:
+        cfg: the whole configuration.
+        stage: the stage's part of it.
+        task: name of the task.
+        materials: what stages without earlier ones are made of.
+        fingerprint: digest of the dataset.
+    """
+    ready = materials
+    if stage.get("prior"):
+        folder = find_or_train(cfg, task, materials, fingerprint, stage=stage)
+        ready = from_folder(ready, folder, cfg)
+    if stage.get("critic"):
+        folder = find_or_train(cfg, task, materials, fingerprint, stage=stage, kind="critic")
+        ready = replace(ready, folders={**ready.folders, "critic": folder})
+    return ready
+
+
+def stage_key(cfg: DictConfig, stage: DictConfig, fingerprint: str) -> str:
+    """Return a digest of everything that determines an earlier stage: its configuration, model, data, state and seed.
+
+    Stages of the same configuration have the same key wherever they stand.
+    """
     what = {
-        "stage": OmegaConf.to_container(cfg.algo.prior, resolve=True),
+        "stage": OmegaConf.to_container(stage, resolve=True),
         "model": OmegaConf.to_container(cfg.model, resolve=True),
         "memory": cfg.task.memory,
         "seed": cfg.seed,
@@ -30,37 +62,55 @@ def prior_key(cfg: DictConfig, fingerprint: str) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def find_or_train(cfg: DictConfig, task: str, materials: Materials, fingerprint: str) -> Path:
-    """Return the folder of the prior, in Hugging Face's format; train it first if there is none.
+def find_or_train(
+    cfg: DictConfig,
+    task: str,
+    materials: Materials,
+    fingerprint: str,
+    *,
+    stage: DictConfig | None = None,
+    kind: str = "prior",
+) -> Path:
+    """Return the folder of an earlier stage, in Hugging Face's format; train it first if there is none.
 
-    A folder appears whole or not at all, and of several processes that need the same prior one trains it.
+    A folder appears whole or not at all, and of several processes that need the same stage one trains it.
+
+    Args:
+        cfg: the whole configuration.
+        task: name of the task.
+        materials: what stages without earlier ones are made of.
+        fingerprint: digest of the dataset.
+        stage: the stage that contains the earlier one. `None`: the main stage.
+        kind: which of its earlier stages.
     """
-    folder = Path(cfg.data_dir) / "priors" / f"{task}-{prior_key(cfg, fingerprint)[:16]}"
-    if (folder / "prior.json").exists():
+    earlier = (cfg.algo if stage is None else stage)[kind]
+    folder = Path(cfg.data_dir) / f"{kind}s" / f"{task}-{stage_key(cfg, earlier, fingerprint)[:16]}"
+    finished = folder / f"{kind}.json"
+    if finished.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if not (folder / "prior.json").exists():
-            _train(cfg, materials, folder)
+        if not finished.exists():
+            # What contains another stage has another key: locks are taken from the outside to the inside.
+            before = after_earlier_stages(cfg, earlier, task, materials, fingerprint)
+            _train(cfg, earlier, kind, before, folder)
     return folder
 
 
-def _train(cfg: DictConfig, materials: Materials, folder: Path) -> None:
-    """Train the prior in a folder of its own; an interrupted training goes on from its checkpoint next time."""
-    stage = cfg.algo.prior
+def _train(cfg: DictConfig, stage: DictConfig, kind: str, materials: Materials, folder: Path) -> None:
+    """Train a stage in a folder of its own; an interrupted training goes on from its checkpoint next time."""
     work = folder.with_name(folder.name + ".partial")
     work.mkdir(exist_ok=True)
     module, datamodule = build_stage(cfg, stage, materials)
     metrics = MetricsFile(work / "metrics.jsonl")
-    trained = fit(cfg, stage, module, datamodule, name="prior", folder=work, loggers=[metrics])
-    backbone.save(trained.module.lm, materials.codec, work)
+    trained = fit(cfg, stage, module, datamodule, name=kind, folder=work, loggers=[metrics])
+    trained.module.export(work)
     shutil.rmtree(work / "checkpoints", ignore_errors=True)
-    write_json({"train": trained.report, "stage": OmegaConf.to_container(stage, resolve=True)}, work / "prior.json")
+    write_json({"train": trained.report, "stage": OmegaConf.to_container(stage, resolve=True)}, work / f"{kind}.json")
     os.replace(work, folder)
 
 
 def from_folder(materials: Materials, folder: Path, cfg: DictConfig) -> Materials:
-    """Return the materials of a stage that begins with the prior's weights."""
+    """Return the materials of a stage that begins with the weights in a folder."""
     lora = cfg.model.get("lora")
-    lm = partial(backbone.pretrained, materials.codec, path=str(folder.resolve()), lora=lora)
-    return Materials(materials.codec, lm, materials.trajectories)
+    return replace(materials, lm=partial(backbone.pretrained, materials.codec, path=str(folder.resolve()), lora=lora))

@@ -25,13 +25,17 @@ Status = Literal["finished", "interrupted", "failed"]
 
 BLOCKS: dict[str, tuple[str, ...]] = {
     "dataset": ("fingerprint", "trajectories", "return_mean"),
-    "train": ("steps", "tokens", "tokens_per_second", "seconds"),
+    "train": ("steps", "tokens", "tokens_per_second", "seconds", "episodes", "environment_steps"),
     "rollout": ("episodes", "turns", "turns_per_second"),
     "eval": (
         *("episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95"),
         *("success_rate", "invalid_action_rate", "turns_mean"),
     ),
     "paper": ("return", "score"),
+    "usage": (
+        *("requests", "retries", "prompt_tokens", "completion_tokens", "cut_off", "unmetered", "unparsable"),
+        "cost",
+    ),
 }
 """The keys of each block of summary.json; a value that a run cannot tell is null."""
 
@@ -57,13 +61,14 @@ def build_summary(
     rollout: Mapping[str, Any] | None = None,
     evaluation: Mapping[str, Any] | None = None,
     paper: Mapping[str, Any] | None = None,
+    usage: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Put the blocks of summary.json together; what an interrupted or failed run lacks is null.
 
     Raises:
         ValueError: a key of a block is unknown.
     """
-    given = {"dataset": dataset, "train": train, "rollout": rollout, "eval": evaluation, "paper": paper}
+    given = {"dataset": dataset, "train": train, "rollout": rollout, "eval": evaluation, "paper": paper, "usage": usage}
     blocks = {name: _block(name, values or {}) for name, values in given.items()}
     head = {"task": task, "algo": algo, "model": model, "seed": seed, "status": status}
     return {**head, **blocks, "versions": versions(), "git_commit": git_commit()}
@@ -190,9 +195,16 @@ def _costs(summary: Mapping[str, Any]) -> dict[str, str]:
     if train["steps"] is not None:
         speed = f", {_number(train['tokens_per_second'], 0)} tokens/s" if train["tokens_per_second"] else ""
         said["training"] = f"{train['steps']:,} steps in {_duration(train['seconds'])}{speed}"
+    if train["episodes"] is not None:
+        said["collected"] = f"{train['episodes']:,} episodes, {train['environment_steps']:,} environment steps"
     if rollout["episodes"] is not None:
         played = f"{rollout['episodes']:,} episodes, {rollout['turns']:,} turns"
         said["evaluation"] = f"{played}, {_number(rollout['turns_per_second'], 0)} turns/s"
+    if (used := summary.get("usage", {})).get("requests") is not None:
+        tokens = f"{used['prompt_tokens']:,} + {used['completion_tokens']:,} tokens"
+        price = "" if used["cost"] is None else f", {used['cost']:.2f} USD"
+        trouble = f"{used['retries']:,} retries, {used['unparsable']:,} unreadable answers"
+        said["endpoint"] = f"{used['requests']:,} requests, {tokens}{price}, {trouble}"
     return said
 
 

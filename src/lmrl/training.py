@@ -44,6 +44,8 @@ class Stage:
     best: Path | None
     """The checkpoint that was best on the validation episodes. `None`: nothing was evaluated."""
     latest: Path
+    interactions: Mapping[str, int]
+    """What training took from the environment: `episodes` and `environment_steps`; empty for offline methods."""
 
     @property
     def report(self) -> dict[str, Any]:
@@ -54,6 +56,7 @@ class Stage:
             "tokens": tokens,
             "tokens_per_second": tokens / max(self.seconds, 1e-9),
             "seconds": self.seconds,
+            **self.interactions,
         }
 
 
@@ -108,7 +111,7 @@ def fit(
     cfg: DictConfig,
     stage: DictConfig,
     module: Algorithm,
-    datamodule: pl.LightningDataModule,
+    datamodule: Any,
     *,
     name: str,
     folder: Path,
@@ -137,6 +140,7 @@ def fit(
         plugins=[AtomicCheckpointIO()],
         gradient_clip_val=stage.gradient_clip,
         accumulate_grad_batches=stage.accumulate,
+        reload_dataloaders_every_n_epochs=datamodule.rounds_last,
         use_distributed_sampler=False,  # the sampler knows ranks itself
         num_sanity_val_steps=0,
         enable_progress_bar=False,
@@ -151,7 +155,8 @@ def fit(
     if trainer.interrupted:
         raise KeyboardInterrupt
     best = checkpoints / "best.ckpt"
-    return Stage(module, trainer, progress.seconds, best if monitor is not None and best.exists() else None, newest)
+    chosen = best if monitor is not None and best.exists() else None
+    return Stage(module, trainer, progress.seconds, chosen, newest, datamodule.interactions)
 
 
 def machine(cfg: DictConfig) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import distributed
 
 from lmrl.envs.core import TextEnv
 from lmrl.evaluation import Evaluation, evaluate, evaluation_starts
+from lmrl.hardware import gathered
 from lmrl.policies.core import Policy
 from lmrl.rollout import Start
 from lmrl.scores import Anchors
@@ -87,9 +87,9 @@ class Evaluate(pl.Callback):
             for module, was_training in modes:
                 module.training = was_training
         played: list[Any] = [None] * len(starts)
-        for other, trajectories in enumerate(_gathered(share.trajectories)):
+        for other, trajectories in enumerate(gathered(share.trajectories)):
             played[other::world] = trajectories
-        seconds = max(_gathered(time.perf_counter() - began))
+        seconds = max(gathered(time.perf_counter() - began))
         return Evaluation(tuple(starts), tuple(played), seconds)
 
 
@@ -113,12 +113,3 @@ def _is_last_epoch(trainer: pl.Trainer) -> bool:
     by_epochs = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
     by_steps = trainer.max_steps > 0 and trainer.global_step >= trainer.max_steps
     return by_epochs or by_steps or trainer.should_stop
-
-
-def _gathered(value: Any) -> list[Any]:
-    """Return the value of each process, in order of rank."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [value]
-    values: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(values, value)
-    return values

@@ -1,17 +1,15 @@
 """Offline data: fixed trajectories, cut into rows once, sampled anew in every epoch."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch.utils.data import DataLoader
 
+from lmrl.datamodules.cutting import Episodes, cut, loader
 from lmrl.datamodules.sampling import EpochSampler, Rows
 from lmrl.text.codec import Codec
-from lmrl.text.tokens import TokenTrajectory, collate, tokenize
-from lmrl.text.trajectory import Trajectory, windows
+from lmrl.text.trajectory import Trajectory
 
 
 class OfflineDataModule(pl.LightningDataModule):
@@ -31,6 +29,9 @@ class OfflineDataModule(pl.LightningDataModule):
         window: the longest sequence that the model can read; `None` if it has no limit.
         max_new_tokens: the longest action while acting, which has to fit behind the longest state.
     """
+
+    rounds_last = 0
+    """For how many epochs a loader serves before Lightning asks for the next: 0, the data stay as they are."""
 
     def __init__(
         self,
@@ -57,36 +58,24 @@ class OfflineDataModule(pl.LightningDataModule):
         self._codec, self._memory, self._batch_size = codec, memory, batch_size
         self._steps_per_epoch, self._seed, self._replies = steps_per_epoch, seed, replies
         self._window, self._max_new_tokens = window, max_new_tokens
-        self._episodes: list[list[TokenTrajectory]] | None = None
+        self._episodes: Episodes | None = None
         self._rows: Rows | None = None
 
-    def episodes(self) -> list[list[TokenTrajectory]]:
+    @property
+    def interactions(self) -> Mapping[str, int]:
+        """What training has taken from the environment: nothing."""
+        return {}
+
+    def episodes(self) -> Episodes:
         """Return the rows of each trajectory.
 
         Raises:
             ValueError: a row is longer than the model can read.
         """
-        if self._episodes is not None:
-            return self._episodes
-        cut = [
-            [tokenize(window, self._codec) for window in windows(trajectory, self._memory, self._replies)]
-            for trajectory in self.trajectories
-        ]
-        self._check_lengths([row for rows in cut for row in rows])
-        self._episodes = [rows for rows in cut if rows]
+        if self._episodes is None:
+            limits = self._window, self._max_new_tokens
+            self._episodes = cut(self.trajectories, self._codec, self._memory, self._replies, *limits)
         return self._episodes
-
-    def _check_lengths(self, rows: Sequence[TokenTrajectory]) -> None:
-        """Make sure that the model can read each row, and each state with an action behind it."""
-        if not rows:
-            raise ValueError("no trajectory of the data has an action to train on")
-        states = max(int(row.is_decision.nonzero()[0][-1]) for row in rows)
-        longest = max(max(len(row.tokens) for row in rows), states + self._max_new_tokens)
-        if self._window is not None and longest > self._window:
-            raise ValueError(
-                f"rows of the data take up to {longest} tokens, but the model reads at most {self._window}: choose a "
-                "smaller task.memory, or a model with a larger window (model.lm.window for model=tiny)"
-            )
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         """Tokenize, let the algorithm prepare its rows, and keep each distinct one once."""
@@ -106,11 +95,4 @@ class OfflineDataModule(pl.LightningDataModule):
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )
-        # As `sampler`, where Lightning tells it the epoch; each of its items is a whole batch.
-        return DataLoader(
-            self._rows,
-            sampler=sampler,
-            batch_size=None,
-            collate_fn=partial(collate, pad_id=self._codec.pad_id),
-            generator=torch.Generator(),  # else each epoch's loader would draw from the generator that dropout uses
-        )
+        return loader(self._rows, sampler, self._codec)

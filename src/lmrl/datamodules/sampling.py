@@ -64,6 +64,11 @@ class EpochSampler(Sampler[list[int]]):
         self._seed, self._rank, self._world_size, self._pool = seed, rank, world_size, max(1, pool)
         self.epoch = 0
 
+    @property
+    def rows(self) -> int:
+        """How many rows it draws from."""
+        return len(self._lengths)
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch (Lightning calls this when it starts or resumes one)."""
         self.epoch = epoch
@@ -93,3 +98,29 @@ class EpochSampler(Sampler[list[int]]):
             part = part[np.argsort(self._lengths[part], kind="stable")].reshape(-1, size)
             pools.append(generator.permutation(part).reshape(-1))
         return np.concatenate(pools)
+
+
+class Mixed(Sampler[list[int]]):
+    """Join the batches of several samplers, each of which draws from its own part of the rows.
+
+    Args:
+        parts: the samplers; their rows stand one part behind the other.
+    """
+
+    def __init__(self, parts: Sequence[EpochSampler]) -> None:
+        self._parts = parts
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of all parts."""
+        for part in self._parts:
+            part.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return min(map(len, self._parts))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield row indices, batch by batch."""
+        offsets = [sum(part.rows for part in self._parts[:index]) for index in range(len(self._parts))]
+        for batches in zip(*self._parts, strict=True):
+            yield [offset + index for offset, batch in zip(offsets, batches, strict=True) for index in batch]

@@ -3,9 +3,11 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float, Int
@@ -13,12 +15,15 @@ from torch import Tensor, nn
 
 from lmrl.functional import log_prob, warmup_then
 from lmrl.models.backbone import hidden_states, lm_logits, save, trunk
+from lmrl.models.cache import evaluation
 from lmrl.policies.core import Policy
-from lmrl.policies.decoding import Decoding, GuidedLogits
+from lmrl.policies.decoding import Decoding, GuidedLogits, sayable
 from lmrl.policies.language_model import LanguageModelPolicy
 from lmrl.policies.reranker import Reranker
 from lmrl.text.codec import Codec
-from lmrl.text.tokens import TokenBatch, TokenTrajectory
+from lmrl.text.tokens import TokenBatch, TokenTrajectory, collate
+
+_CHUNK = 256  # rows that are evaluated at once outside of training
 
 Logs = dict[str, Tensor]
 """Scalars that an algorithm reports about a loss, by name."""
@@ -67,6 +72,7 @@ class Algorithm(pl.LightningModule, ABC):
         self.decoding = decoding or Decoding()
         self.rerank = rerank
         self.tokens_trained = 0
+        self._unsayable: Tensor | None = None
         self._optimizer = optimizer
         self._factor = warmup_then(decay, warmup_steps, steps, floor)
         self._head_lr_scale = head_lr_scale
@@ -139,6 +145,44 @@ class Algorithm(pl.LightningModule, ABC):
         further = hidden_states(lm, batch.tokens[rows:, : int(batch.lengths[rows:].max())])
         outside = further[(batch.next_row - rows).clamp_min(0), position.clamp_max(further.shape[1] - 1)]
         return torch.where((batch.next_row < rows)[:, None], inside, outside)
+
+    def action_logits(self, lm: Any, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+        """Return the logits of what the policy may say, as while acting: never padding.
+
+        With them, training's log-probabilities are those that an action was sampled with at temperature 1.
+        """
+        logits = lm_logits(lm, hidden)
+        if self._unsayable is None or self._unsayable.device != logits.device:
+            self._unsayable = ~sayable(self.codec, logits.shape[-1]).to(logits.device)
+        return logits.masked_fill(self._unsayable, torch.finfo(logits.dtype).min)
+
+    @torch.no_grad()
+    def measure(
+        self, rows: Sequence[TokenTrajectory], read: Callable[[TokenBatch], dict[str, Float[Tensor, " N"]]]
+    ) -> list[dict[str, Float[np.ndarray, " A"]]]:
+        """Evaluate something about every decision of many rows, without gradients; for `prepare`.
+
+        Args:
+            rows: the rows; those that differ only in rewards and extras are computed once.
+            read: from a batch to one value per decision, by name.
+
+        Returns:
+            For each row, the values of its decisions.
+        """
+        plain = [replace(row, rewards=np.zeros_like(row.rewards), extras={}) for row in rows]
+        distinct = {row.key: row for row in plain}
+        order = sorted(distinct.values(), key=lambda row: len(row.tokens))
+        device = next(self.parameters()).device
+        found: dict[bytes, dict[str, np.ndarray]] = {}
+        with evaluation((self,)):
+            for start in range(0, len(order), _CHUNK):
+                chunk = order[start : start + _CHUNK]
+                values = read(collate(chunk, pad_id=self.codec.pad_id).to(device))
+                cuts = np.cumsum([int(row.is_decision.sum()) for row in chunk])[:-1]
+                parts = {name: np.split(value.float().cpu().numpy(), cuts) for name, value in values.items()}
+                for index, row in enumerate(chunk):
+                    found[row.key] = {name: part[index] for name, part in parts.items()}
+        return [found[row.key] for row in plain]
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
         """Compute the loss and log its parts as `train/...`."""

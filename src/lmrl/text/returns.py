@@ -42,9 +42,17 @@ def with_returns(episode: Sequence[TokenTrajectory], gamma: float, per: str) -> 
     ends = np.concatenate([row.ends_turn for row in episode])
     rewards = np.concatenate([row.rewards[row.is_decision] for row in episode])
     returns = reward_to_go(rewards, discount_factors(gamma, ends, per))
-    cuts = np.cumsum([row.is_decision.sum() for row in episode])[:-1]
-    parts = np.split(returns, cuts)
-    return [replace(row, extras={**row.extras, "returns": part}) for row, part in zip(episode, parts, strict=True)]
+    return with_extras(episode, returns=returns)
+
+
+def with_extras(episode: Sequence[TokenTrajectory], **values: Float[np.ndarray, " A"]) -> list[TokenTrajectory]:
+    """Write values of an episode's decisions, in order of time, into the `extras` of its rows."""
+    cuts = np.cumsum([int(row.is_decision.sum()) for row in episode])[:-1]
+    parts = {name: np.split(all_values, cuts) for name, all_values in values.items()}
+    return [
+        replace(row, extras={**row.extras, **{name: part[index] for name, part in parts.items()}})
+        for index, row in enumerate(episode)
+    ]
 
 
 def average_returns(rows: Sequence[TokenTrajectory]) -> list[TokenTrajectory]:

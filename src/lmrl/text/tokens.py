@@ -228,9 +228,7 @@ _FLAT: dict[str, type] = {
 }  # fmt: skip
 
 
-def _flatten(
-    item: TokenTrajectory, index: int, weight: float, table: _Rows, flat: dict[str, list[np.ndarray]]
-) -> None:
+def _flatten(item: TokenTrajectory, index: int, weight: float, table: _Rows, flat: dict[str, list[np.ndarray]]) -> None:
     """Append one row's decisions to the flat arrays; the shift by one token happens here."""
     at = item.is_decision.nonzero()[0]
     if len(at) == 0 or at[0] == 0:

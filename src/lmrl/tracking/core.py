@@ -23,9 +23,9 @@ def final_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     another block `final/<block>/<key>`; an interval becomes `..._low` and `..._high`. What is null is left out.
     """
     numbers: dict[str, float] = {}
-    for block in ("eval", "train", "rollout", "dataset", "paper"):
+    for block in ("eval", "train", "rollout", "dataset", "paper", "usage"):
         prefix = "final" if block == "eval" else f"final/{block}"
-        for key, value in summary[block].items():
+        for key, value in summary.get(block, {}).items():
             ends = {f"{key}_low": value[0], f"{key}_high": value[1]} if isinstance(value, list) else {key: value}
             numbers |= {f"{prefix}/{name}": float(end) for name, end in ends.items() if isinstance(end, int | float)}
     return {name: value for name, value in numbers.items() if math.isfinite(value)}

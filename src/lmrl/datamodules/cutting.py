@@ -1,0 +1,64 @@
+"""Episodes to training rows, and batches of rows to Lightning: what fixed and collected episodes have in common."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from lmrl.datamodules.sampling import Rows
+from lmrl.text.codec import Codec
+from lmrl.text.tokens import TokenTrajectory, collate, tokenize
+from lmrl.text.trajectory import Trajectory, windows
+
+Episodes = list[list[TokenTrajectory]]
+"""The rows of each episode, in order of time."""
+
+
+def cut(
+    trajectories: Sequence[Trajectory], codec: Codec, memory: int | None, replies: bool, window: int | None, action: int
+) -> Episodes:
+    """Cut trajectories into rows; those without any action are left out.
+
+    Args:
+        trajectories: the episodes.
+        codec: the tokenizer.
+        memory: how many last turns form a state; `None` for the whole episode.
+        replies: whether rows end with the environment's reply.
+        window: the longest sequence that the model can read; `None` if it has no limit.
+        action: the longest action while acting, in tokens, which has to fit behind the longest state.
+
+    Raises:
+        ValueError: there is no action at all, or a row is longer than the model can read.
+    """
+    rows = [[tokenize(window, codec) for window in windows(one, memory, replies)] for one in trajectories]
+    episodes = [episode for episode in rows if episode]
+    if not episodes:
+        raise ValueError("no trajectory of the data has an action to train on")
+    flat = [row for episode in episodes for row in episode]
+    states = max(int(row.is_decision.nonzero()[0][-1]) for row in flat)
+    longest = max(max(len(row.tokens) for row in flat), states + action)
+    if window is not None and longest > window:
+        raise ValueError(
+            f"rows of the data take up to {longest} tokens, but the model reads at most {window}: choose a "
+            "smaller task.memory, or a model with a larger window (model.lm.window for model=tiny)"
+        )
+    return episodes
+
+
+def loader(rows: Rows, batches: Sampler[list[int]], codec: Codec) -> DataLoader[Any]:
+    """Return the loader of training batches.
+
+    Args:
+        rows: what to load.
+        batches: yields the rows of each batch.
+        codec: the tokenizer.
+    """
+    return DataLoader(
+        rows,
+        sampler=batches,  # where Lightning looks for `set_epoch`; each of its items is a whole batch
+        batch_size=None,
+        collate_fn=partial(collate, pad_id=codec.pad_id),
+        generator=torch.Generator(),  # else each epoch's loader would draw from the generator that dropout uses
+    )

@@ -1,0 +1,162 @@
+"""GRPO over whole episodes: compare episodes that share a start, instead of learning values.
+
+A group is G episodes i from one start, with returns R_i. Every agent token of an episode gets the same advantage,
+
+    A_i = (R_i - mean_j R_j) / (std_j R_j + e)
+
+and with rho_t = pi(a_t) / pi_old(a_t) the loss over the N agent tokens of a batch is
+
+    L = -1/N sum_t [min(rho_t A, clip(rho_t, 1 - eps_low, 1 + eps_high) A) - beta k3_t]
+    k3_t = pi_ref / pi - 1 - log(pi_ref / pi)                an estimate of KL(pi || pi_ref), never negative
+
+Groups whose episodes all earn the same say nothing. `keep_groups` below 1 trains only on the fraction of groups whose
+returns differ most (StarPO-S), which together with eps_high > eps_low keeps the policy from repeating itself.
+
+Acts by sampling from the language model.
+
+Sources: Shao et al. 2024 (arXiv 2402.03300), eq. 3-4; over whole multi-turn episodes: RAGEN's StarPO
+(arXiv 2504.20073), sections 2-3. Differences: the mean is over all agent tokens of a batch, not first within
+an episode, so that long episodes are not favoured.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lmrl.functional import check_range, log_prob, weighted_mean
+from lmrl.modules.base import Algorithm, Logs, frozen
+from lmrl.text.returns import with_extras
+from lmrl.text.tokens import TokenBatch, TokenTrajectory
+
+
+def grpo_loss(
+    log_probs: Float[Tensor, " N"],
+    old_log_probs: Float[Tensor, " N"],
+    reference: Float[Tensor, " N"],
+    advantages: Float[Tensor, " N"],
+    weight: Float[Tensor, " N"],
+    *,
+    clip_low: float,
+    clip_high: float,
+    kl_weight: float,
+) -> tuple[Float[Tensor, ""], Logs]:
+    """Clipped surrogate and the divergence from the reference, averaged over agent tokens.
+
+    Args:
+        log_probs: log pi of each agent token.
+        old_log_probs: log pi_old.
+        reference: log pi_ref.
+        advantages: A of its episode.
+        weight: how much each counts.
+        clip_low: eps_low.
+        clip_high: eps_high.
+        kl_weight: beta.
+    """
+    ratio = (log_probs - old_log_probs).exp()
+    surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip_low, 1 + clip_high) * advantages)
+    behind = reference - log_probs
+    divergence = weighted_mean(behind.exp() - 1 - behind, weight)
+    policy_loss = -weighted_mean(surrogate, weight)
+    clipped = ((ratio < 1 - clip_low) | (ratio > 1 + clip_high)).float()
+    logs = {"policy": policy_loss.detach(), "kl": divergence.detach(), "clip_fraction": weighted_mean(clipped, weight)}
+    return policy_loss + kl_weight * divergence, logs
+
+
+def group_advantages(
+    returns: Float[np.ndarray, " E"], group: int, keep: float = 1.0
+) -> tuple[Float[np.ndarray, " E"], Float[np.ndarray, " groups"]]:
+    """Return each episode's advantage within its group, and how far the returns of each group spread.
+
+    Args:
+        returns: of E episodes, group after group.
+        group: G.
+        keep: fraction of the groups that learn; the others, those of least spread, get advantage 0.
+    """
+    table = returns.reshape(-1, group)
+    spread = table.std(1)
+    advantages = (table - table.mean(1, keepdims=True)) / (spread[:, None] + 1e-6)
+    count = max(1, round(keep * len(table)))
+    advantages[np.argsort(-spread, kind="stable")[count:]] = 0
+    return advantages.reshape(-1), spread
+
+
+class GRPO(Algorithm):
+    """Group-relative policy optimization.
+
+    Args:
+        group: G, the episodes of a start; at least 2, as `algo.datamodule.group` has it.
+        keep_groups: fraction of the groups that learn, in (0, 1].
+        clip_low: eps_low, in (0, 1).
+        clip_high: eps_high, above 0.
+        kl_weight: beta, at least 0.
+        common: see `Algorithm`.
+    """
+
+    def __init__(
+        self,
+        *,
+        group: int,
+        keep_groups: float = 1.0,
+        clip_low: float = 0.2,
+        clip_high: float = 0.28,
+        kl_weight: float = 0.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        check_range("algo.module.group", group, 2, 1e6)
+        check_range("algo.module.keep_groups", keep_groups, 0, 1, open_low=True)
+        check_range("algo.module.clip_low", clip_low, 0, 1, open_low=True, open_high=True)
+        check_range("algo.module.clip_high", clip_high, 0, 1e6, open_low=True)
+        check_range("algo.module.kl_weight", kl_weight, 0, 1e6)
+        self.group, self.keep_groups = group, keep_groups
+        self.clip_low, self.clip_high, self.kl_weight = clip_low, clip_high, kl_weight
+        self.reference = frozen(copy.deepcopy(self.lm))
+        self.round_logs: Logs = {}
+
+    def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
+        """Freeze pi_old, and give each episode its advantage; an incomplete last group is left out.
+
+        Raises:
+            ValueError: there are fewer episodes than a group has.
+        """
+        episodes = episodes[: len(episodes) - len(episodes) % self.group]
+        if not episodes:
+            raise ValueError(f"algo.module.group={self.group} is more than there are episodes")
+        returns = np.asarray([sum(float(row.rewards.sum()) for row in episode) for episode in episodes])
+        advantages, spread = group_advantages(returns, self.group, self.keep_groups)
+        self.round_logs = {"group_std": torch.tensor(float(spread.mean()))}
+        measured = iter(self.measure([row for episode in episodes for row in episode], self._read))
+        rows: list[TokenTrajectory] = []
+        for episode, advantage in zip(episodes, advantages, strict=True):
+            parts = [next(measured) for _ in episode]
+            found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            shared = np.full_like(found["reference"], advantage)
+            rows += with_extras(episode, advantages=shared, **found)
+        return rows
+
+    def _read(self, batch: TokenBatch) -> dict[str, Tensor]:
+        """Evaluate policy and reference of a batch."""
+        return {"old_log_probs": self._log_probs(self.lm, batch), "reference": self._log_probs(self.reference, batch)}
+
+    def _log_probs(self, lm: Any, batch: TokenBatch) -> Float[Tensor, " N"]:
+        hidden = self.hidden(lm, batch)[batch.row, batch.position]
+        return log_prob(self.action_logits(lm, hidden), batch.action)
+
+    def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
+        """Evaluate the policy, then compare."""
+        loss, logs = grpo_loss(
+            self._log_probs(self.lm, batch),
+            batch.extras["old_log_probs"],
+            batch.extras["reference"],
+            batch.extras["advantages"],
+            batch.weight,
+            clip_low=self.clip_low,
+            clip_high=self.clip_high,
+            kl_weight=self.kl_weight,
+        )
+        return loss, logs | {name: value.to(loss.device) for name, value in self.round_logs.items()}

@@ -1,0 +1,144 @@
+"""RLOO: REINFORCE over whole episodes, each compared with the others of its start.
+
+A group is G episodes i from one start. The round's policy pi_old played them, and the divergence from the initial
+policy is part of the return:
+
+    R_i = sum_t r_t - kappa sum_t [log pi_old(a_t) - log pi_ref(a_t)]
+    A_i = R_i - 1/(G - 1) sum_{j != i} R_j                   the others' mean: a baseline without bias
+    L   = -1/E sum_i A_i sum_t min(pi(a_t) / pi_old(a_t), c) over E episodes and their agent tokens t
+
+Where pi is pi_old its gradient is the policy gradient, that of A_i log pi(a_t); the ratio, capped at c, corrects for
+the steps that a round has had already. `importance_cap: null` leaves it out: L = -1/E sum_i A_i sum_t log pi(a_t).
+
+Acts by sampling from the language model.
+
+Source: Ahmadian et al. 2024 (arXiv 2402.14740), eq. 6-8. Difference: a batch holds rows of many episodes, so the sum
+over an episode's tokens is a sum over the batch, divided by how many episodes it amounts to.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lmrl.functional import check_range, log_prob
+from lmrl.modules.base import Algorithm, Logs, frozen
+from lmrl.text.returns import with_extras
+from lmrl.text.tokens import TokenBatch, TokenTrajectory
+
+
+def rloo_loss(
+    log_probs: Float[Tensor, " N"],
+    old_log_probs: Float[Tensor, " N"],
+    advantages: Float[Tensor, " N"],
+    weight: Float[Tensor, " N"],
+    *,
+    tokens_per_episode: float,
+    importance_cap: float | None,
+) -> Float[Tensor, ""]:
+    """REINFORCE, in units of one episode.
+
+    Args:
+        log_probs: log pi of each agent token.
+        old_log_probs: log pi_old.
+        advantages: A of its episode.
+        weight: how much each counts.
+        tokens_per_episode: agent tokens of an episode, on average over the round.
+        importance_cap: c; `None`: no correction.
+    """
+    gain = log_probs if importance_cap is None else (log_probs - old_log_probs).exp().clamp_max(importance_cap)
+    episodes = weight.sum().clamp_min(1e-8) / tokens_per_episode
+    return -(weight * advantages * gain).sum() / episodes
+
+
+def leave_one_out(returns: Float[np.ndarray, " E"], group: int) -> Float[np.ndarray, " E"]:
+    """Return each episode's return minus the mean of the others of its group.
+
+    Args:
+        returns: of E episodes, group after group.
+        group: G.
+    """
+    table = returns.reshape(-1, group)
+    others = (table.sum(1, keepdims=True) - table) / (group - 1)
+    return (table - others).reshape(-1)
+
+
+class RLOO(Algorithm):
+    """REINFORCE with a leave-one-out baseline.
+
+    Args:
+        group: G, the episodes of a start; at least 2, as `algo.datamodule.group` has it.
+        kl_weight: kappa, at least 0.
+        importance_cap: c, at least 1; `None`: no correction for steps within a round.
+        reward_scale: factor on rewards, above 0.
+        common: see `Algorithm`.
+    """
+
+    tokens_per_episode: Tensor
+
+    def __init__(
+        self,
+        *,
+        group: int,
+        kl_weight: float = 0.01,
+        importance_cap: float | None = 2.0,
+        reward_scale: float = 1.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        check_range("algo.module.group", group, 2, 1e6)
+        check_range("algo.module.kl_weight", kl_weight, 0, 1e6)
+        check_range("algo.module.importance_cap", 1 if importance_cap is None else importance_cap, 1, 1e6)
+        check_range("algo.module.reward_scale", reward_scale, 0, 1e6, open_low=True)
+        self.group, self.kl_weight, self.reward_scale = group, kl_weight, reward_scale
+        self.importance_cap = importance_cap
+        self.reference = frozen(copy.deepcopy(self.lm))
+        self.register_buffer("tokens_per_episode", torch.tensor(1.0))
+        self.round_logs: Logs = {}
+
+    def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
+        """Freeze pi_old, and give each episode its advantage; an incomplete last group is left out.
+
+        Raises:
+            ValueError: there are fewer episodes than a group has.
+        """
+        episodes = episodes[: len(episodes) - len(episodes) % self.group]
+        if not episodes:
+            raise ValueError(f"algo.module.group={self.group} is more than there are episodes")
+        measured = iter(self.measure([row for episode in episodes for row in episode], self._read))
+        parts = [[next(measured) for _ in episode] for episode in episodes]
+        old = [np.concatenate([part["old_log_probs"] for part in episode]) for episode in parts]
+        drift = [float(sum((part["old_log_probs"] - part["reference"]).sum() for part in one)) for one in parts]
+        earned = [self.reward_scale * sum(float(row.rewards.sum()) for row in episode) for episode in episodes]
+        advantages = leave_one_out(np.asarray(earned) - self.kl_weight * np.asarray(drift), self.group)
+        tokens = sum(map(len, old)) / len(old)
+        self.tokens_per_episode.fill_(tokens)
+        self.round_logs = {"kl": torch.tensor(float(np.mean(drift) / tokens))}
+        rows: list[TokenTrajectory] = []
+        for episode, before, advantage in zip(episodes, old, advantages, strict=True):
+            rows += with_extras(episode, old_log_probs=before, advantages=np.full_like(before, advantage))
+        return rows
+
+    def _read(self, batch: TokenBatch) -> dict[str, Tensor]:
+        """Evaluate policy and reference of a batch."""
+        return {"old_log_probs": self._log_probs(self.lm, batch), "reference": self._log_probs(self.reference, batch)}
+
+    def _log_probs(self, lm: Any, batch: TokenBatch) -> Float[Tensor, " N"]:
+        hidden = self.hidden(lm, batch)[batch.row, batch.position]
+        return log_prob(self.action_logits(lm, hidden), batch.action)
+
+    def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
+        """Evaluate the policy, weight its tokens, and reinforce."""
+        loss = rloo_loss(
+            self._log_probs(self.lm, batch),
+            batch.extras["old_log_probs"],
+            batch.extras["advantages"],
+            batch.weight,
+            tokens_per_episode=float(self.tokens_per_episode),
+            importance_cap=self.importance_cap,
+        )
+        return loss, {name: value.to(loss.device) for name, value in self.round_logs.items()}

@@ -164,7 +164,7 @@ def test_the_kl_weight_follows_its_target(played: list[Trajectory]) -> None:
 
 def test_grpo_leaves_an_incomplete_group_out(played: list[Trajectory]) -> None:
     codec = byte_level()
-    module = GRPO(lm=lambda: random_lm("gpt2", codec.size), codec=codec, group=5, **COMMON)
+    module = GRPO(lm=lambda: random_lm("gpt2", codec.size), codec=codec, group=5, average="token", **COMMON)
     rows = [[tokenize(window, codec) for window in windows(one, None)] for one in played]
     prepared = module.prepare(rows)
     assert len(prepared) == 10
@@ -173,6 +173,10 @@ def test_grpo_leaves_an_incomplete_group_out(played: list[Trajectory]) -> None:
     np.testing.assert_allclose([row.extras["advantages"][0] for row in prepared[:5]], expected, rtol=1e-4)
     with pytest.raises(ValueError, match=r"algo\.module\.group=5"):
         module.prepare(rows[:4])
+    module.average = "episode"  # each episode's advantages sum to the same as if all were equally long
+    sums = [float(row.extras["advantages"].sum()) for row in module.prepare(rows[:5])]
+    length = np.mean([row.is_decision.sum() for episode in rows[:5] for row in episode])
+    np.testing.assert_allclose(sums, expected * length, rtol=1e-4)
 
 
 # Collecting.

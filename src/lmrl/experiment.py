@@ -65,7 +65,7 @@ def run(cfg: DictConfig) -> float:
     identity = RunIdentity(
         choices["task"],
         choices["algo"],
-        choices["model"],
+        choices["model"] if is_trained(cfg) else cfg.algo.policy.endpoint.model,
         cfg.seed,
         config_hash(config),
         env_version=task.dataset.env_version,

@@ -6,16 +6,19 @@ A stage's configuration may contain two others, each of which may contain furthe
     critic   a trained critic; its folder goes to the argument `critic` of the stage's module
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 
 from lmrl import __version__
 from lmrl.models import backbone
@@ -89,21 +92,27 @@ def find_or_train(
     if finished.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    # Of the processes of one training, the first holds the lock while all of them train.
+    lock = FileLock(f"{folder}.lock") if rank_zero_only.rank == 0 else contextlib.nullcontext()
+    with lock:
         if not finished.exists():
             # What contains another stage has another key: locks are taken from the outside to the inside.
             before = after_earlier_stages(cfg, earlier, task, materials, fingerprint)
             _train(cfg, earlier, kind, before, folder)
+    while not finished.exists():  # the first process is still writing
+        time.sleep(0.1)
     return folder
 
 
 def _train(cfg: DictConfig, stage: DictConfig, kind: str, materials: Materials, folder: Path) -> None:
     """Train a stage in a folder of its own; an interrupted training goes on from its checkpoint next time."""
     work = folder.with_name(folder.name + ".partial")
-    work.mkdir(exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
     module, datamodule = build_stage(cfg, stage, materials)
     metrics = MetricsFile(work / "metrics.jsonl")
     trained = fit(cfg, stage, module, datamodule, name=kind, folder=work, loggers=[metrics])
+    if not trained.trainer.is_global_zero:
+        return
     trained.module.export(work)
     shutil.rmtree(work / "checkpoints", ignore_errors=True)
     write_json({"train": trained.report, "stage": OmegaConf.to_container(stage, resolve=True)}, work / f"{kind}.json")

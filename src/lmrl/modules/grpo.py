@@ -9,14 +9,17 @@ and with rho_t = pi(a_t) / pi_old(a_t) the loss over the N agent tokens of a bat
     L = -1/N sum_t [min(rho_t A, clip(rho_t, 1 - eps_low, 1 + eps_high) A) - beta k3_t]
     k3_t = pi_ref / pi - 1 - log(pi_ref / pi)                an estimate of KL(pi || pi_ref), never negative
 
+With `average: episode` (the paper) A_i is divided by the episode's length relative to the mean one, so that each
+episode counts the same; with `token` each token does, and long episodes, which in a task of penalties are the bad
+ones, push the policy away from whatever it says.
+
 Groups whose episodes all earn the same say nothing. `keep_groups` below 1 trains only on the fraction of groups whose
 returns differ most (StarPO-S), which together with eps_high > eps_low keeps the policy from repeating itself.
 
 Acts by sampling from the language model.
 
 Sources: Shao et al. 2024 (arXiv 2402.03300), eq. 3-4; over whole multi-turn episodes: RAGEN's StarPO
-(arXiv 2504.20073), sections 2-3. Differences: the mean is over all agent tokens of a batch, not first within
-an episode, so that long episodes are not favoured.
+(arXiv 2504.20073), sections 2-3; the mean over tokens: DAPO (arXiv 2503.14476), section 3.3.
 """
 
 import copy
@@ -28,7 +31,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lmrl.functional import check_range, log_prob, weighted_mean
+from lmrl.functional import check_choice, check_range, log_prob, weighted_mean
 from lmrl.modules.base import Algorithm, Logs, frozen
 from lmrl.text.returns import with_extras
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -91,6 +94,7 @@ class GRPO(Algorithm):
     Args:
         group: G, the episodes of a start; at least 2, as `algo.datamodule.group` has it.
         keep_groups: fraction of the groups that learn, in (0, 1].
+        average: "episode" or "token": what counts the same.
         clip_low: eps_low, in (0, 1).
         clip_high: eps_high, above 0.
         kl_weight: beta, at least 0.
@@ -102,6 +106,7 @@ class GRPO(Algorithm):
         *,
         group: int,
         keep_groups: float = 1.0,
+        average: str = "episode",
         clip_low: float = 0.2,
         clip_high: float = 0.28,
         kl_weight: float = 0.0,
@@ -113,7 +118,8 @@ class GRPO(Algorithm):
         check_range("algo.module.clip_low", clip_low, 0, 1, open_low=True, open_high=True)
         check_range("algo.module.clip_high", clip_high, 0, 1e6, open_low=True)
         check_range("algo.module.kl_weight", kl_weight, 0, 1e6)
-        self.group, self.keep_groups = group, keep_groups
+        check_choice("algo.module.average", average, ("episode", "token"))
+        self.group, self.keep_groups, self.average = group, keep_groups, average
         self.clip_low, self.clip_high, self.kl_weight = clip_low, clip_high, kl_weight
         self.reference = frozen(copy.deepcopy(self.lm))
         self.round_logs: Logs = {}
@@ -129,6 +135,9 @@ class GRPO(Algorithm):
             raise ValueError(f"algo.module.group={self.group} is more than there are episodes")
         returns = np.asarray([sum(float(row.rewards.sum()) for row in episode) for episode in episodes])
         advantages, spread = group_advantages(returns, self.group, self.keep_groups)
+        if self.average == "episode":
+            lengths = np.asarray([sum(int(row.is_decision.sum()) for row in episode) for episode in episodes])
+            advantages = advantages * lengths.mean() / lengths
         self.round_logs = {"group_std": torch.tensor(float(spread.mean()))}
         measured = iter(self.measure([row for episode in episodes for row in episode], self._read))
         rows: list[TokenTrajectory] = []

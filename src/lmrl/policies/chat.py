@@ -1,0 +1,257 @@
+"""Asks an OpenAI-compatible chat endpoint many questions at once: patiently, within limits, and counting what it costs.
+
+What may pass is tried again: a lost connection, no answer in time, an answer that is no chat completion, and the
+statuses 408, 409, 429 and 5xx. Every other status is final. An endpoint that does not answer is an `EndpointError` and
+never an answer. The key is read from the environment for each request, and is kept nowhere.
+"""
+
+import json
+import random
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import httpx2
+
+from lmrl.checks import ConfigError
+from lmrl.functional import check_range
+from lmrl.policies.chat_settings import (
+    NAME,
+    Key,
+    Retries,
+    checked_address,
+    checked_price,
+    checked_sampling,
+    is_local,
+    retry_after,
+)
+
+_PASSING = frozenset({408, 409, 429})
+_SHOWN = 300  # characters of a server's complaint
+_COUNTS = ("requests", "retries", "cut_off", "unmetered", "prompt_tokens", "completion_tokens")
+
+
+class EndpointError(ConfigError):
+    """The endpoint refused a request, or kept failing."""
+
+
+class _Stopped(Exception):
+    """Another request has failed for good: this one is not needed any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """One question."""
+
+    messages: tuple[Mapping[str, str], ...]
+    """What was said so far, each with `role` and `content`."""
+    seed: int
+    """Seed of the model's sampling, for endpoints that have one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why an attempt brought no answer."""
+
+    cause: str
+    """One line without the key."""
+    is_final: bool = False
+    asked: float | None = None
+    """How many seconds the server asked to wait."""
+
+
+class ChatEndpoint:
+    """One model behind `POST base_url/chat/completions`.
+
+    Args:
+        model: the model's name, as the endpoint calls it.
+        base_url: where the endpoint is, up to and without `/chat/completions`.
+        api_key_env: the name of the environment variable with the key. `None`: no key is sent. A local endpoint (this
+            machine, a private network) needs no key.
+        sampling: what else each request says (`temperature`, `top_p`, `max_tokens`, ...); `None` values are left out.
+        send_seed: whether requests carry a seed.
+        concurrency: how many requests are under way at once.
+        timeout: seconds for one attempt.
+        retries: what is done about failures.
+        price: US dollars for a million tokens, `prompt` and `completion`; `None` values: unknown.
+        seed: seed of the waits.
+
+    Raises:
+        ValueError: a setting is out of range, or the key is missing.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        base_url: str = "https://api.openai.com/v1",
+        api_key_env: str | None = "OPENAI_API_KEY",
+        sampling: Mapping[str, Any] | None = None,
+        send_seed: bool = True,
+        concurrency: int = 8,
+        timeout: float | int = 60.0,
+        retries: Retries | None = None,
+        price: Mapping[str, float | int | None] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not model:
+            raise ValueError(f"{NAME}.model must be the name of a model")
+        check_range(f"{NAME}.concurrency", concurrency, 1, 1000)
+        check_range(f"{NAME}.timeout", timeout, 0, 86400, open_low=True)
+        self.model, self.send_seed, self.concurrency, self.timeout = model, send_seed, concurrency, timeout
+        self.key = Key(api_key_env)
+        address = checked_address(base_url, self.key)
+        self.url = str(address).rstrip("/") + "/chat/completions"
+        self.is_local = is_local(address.host)
+        self.sampling = checked_sampling(sampling or {})
+        self.price = checked_price(price or {})
+        self.retries = retries or Retries()
+        self._chance = random.Random(seed)
+        self._lock = threading.Lock()
+        self._counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)
+
+    @property
+    def usage(self) -> dict[str, int | float | None]:
+        """What was asked and used so far.
+
+        `requests` were sent, of which `retries` repeated a failed one; `cut_off` answers ended at the token limit, and
+        `unmetered` ones came without token counts. `cost` is in US dollars, and `None` where it cannot be known.
+        """
+        with self._lock:
+            counts = dict(self._counts)
+        cost = None
+        if self.price is not None and not counts["unmetered"]:
+            cost = (counts["prompt_tokens"] * self.price[0] + counts["completion_tokens"] * self.price[1]) / 1e6
+        return {**counts, "cost": cost}
+
+    def complete(self, chats: Sequence[Chat]) -> list[str]:
+        """Return what the model says to each chat, in order; an empty text where it says nothing.
+
+        Raises:
+            EndpointError: a request was refused or kept failing; the others are given up.
+            ValueError: what the environment holds cannot be a key.
+        """
+        if not chats:
+            return []
+        client, stop = self._client, threading.Event()
+        pool = ThreadPoolExecutor(min(self.concurrency, len(chats)), thread_name_prefix="chat")
+        try:
+            futures = [pool.submit(self._ask, client, chat, stop) for chat in chats]
+            wait(futures, return_when=FIRST_EXCEPTION)
+            error = next((e for future in futures if future.done() and (e := future.exception())), None)
+            if error is not None:
+                raise error
+            return [future.result() for future in futures]
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)  # a request under way must not hold up the error
+
+    def close(self) -> None:
+        """Close the connections; the next question opens new ones."""
+        if "_client" in vars(self):
+            vars(self).pop("_client").close()
+
+    @cached_property
+    def _client(self) -> httpx2.Client:
+        # Redirects are not followed, since they might lead the key elsewhere; local endpoints are behind no proxy.
+        return httpx2.Client(
+            auth=self._authorize,
+            timeout=self.timeout,
+            limits=httpx2.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
+            trust_env=not self.is_local,
+            follow_redirects=False,
+        )
+
+    def _authorize(self, request: httpx2.Request) -> httpx2.Request:
+        key = self.key.read()
+        if key:
+            request.headers["Authorization"] = f"Bearer {key}"
+        return request
+
+    def _ask(self, client: httpx2.Client, chat: Chat, stop: threading.Event) -> str:
+        """Ask until there is an answer, it is refused, or there were too many failures."""
+        body = {"model": self.model, "messages": list(chat.messages), **self.sampling}
+        if self.send_seed:
+            body["seed"] = chat.seed
+        failures = 0
+        while True:
+            self._count(requests=1, retries=int(failures > 0))
+            outcome = self._attempt(client, body)
+            if isinstance(outcome, str):
+                return outcome
+            failures += 1
+            if outcome.is_final:
+                raise EndpointError(f"POST {self.url}: {outcome.cause}")
+            if failures > self.retries.max:
+                times = "time" if failures == 1 else "times"
+                raise EndpointError(f"POST {self.url} failed {failures} {times}: {outcome.cause}")
+            with self._lock:
+                uniform = self._chance.random()
+            if stop.wait(self.retries.delay(failures, outcome.asked, uniform)):
+                raise _Stopped
+
+    def _attempt(self, client: httpx2.Client, body: Mapping[str, Any]) -> str | _Failure:
+        """Send a request once. Failures are values: an exception would carry the request, and with it the key."""
+        deadline = time.monotonic() + self.timeout
+        try:
+            with client.stream("POST", self.url, json=body) as response:
+                content = b"".join(_until(deadline, response))
+        except (httpx2.TimeoutException, TimeoutError):
+            return _Failure(f"no answer within {self.timeout:g} s")
+        except httpx2.RequestError as error:
+            return _Failure(self._clean(f"{type(error).__name__}: {error}"))
+        return self._read(content) if response.status_code == 200 else self._refusal(response, content)
+
+    def _refusal(self, response: httpx2.Response, content: bytes) -> _Failure:
+        """Tell what a status that is not 200 means."""
+        status = response.status_code
+        cause = f"{status} {response.reason_phrase}"
+        if status in (401, 403) and self.key.variable is not None:
+            cause += f" (is the key in {self.key.variable} right?)"
+        is_final = status not in _PASSING and status < 500
+        asked = retry_after(response.headers.get("retry-after"))
+        if not is_final and asked is not None and asked > self.retries.patience:
+            is_final = True
+            cause += f" (it asks to wait {asked:g} s, more than {NAME}.retries.patience)"
+        return _Failure(self._clean(f"{cause}: {content.decode(errors='replace')}"), is_final, asked)
+
+    def _read(self, content: bytes) -> str | _Failure:
+        """Return the text of a chat completion, and count its tokens."""
+        try:
+            completion = json.loads(content)
+            choice = completion["choices"][0]
+            said, ended = choice["message"].get("content"), choice.get("finish_reason")
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return _Failure(self._clean(f"an answer that is no chat completion: {content.decode(errors='replace')}"))
+        used = completion.get("usage")
+        counts = used if isinstance(used, dict) else {}
+        prompt, answer = counts.get("prompt_tokens"), counts.get("completion_tokens")
+        if isinstance(prompt, int) and isinstance(answer, int):
+            self._count(prompt_tokens=prompt, completion_tokens=answer)
+        else:
+            self._count(unmetered=1)
+        self._count(cut_off=int(ended == "length"))
+        # JSON can hold halves of characters, which nothing can write down again.
+        return said.encode(errors="replace").decode() if isinstance(said, str) else ""
+
+    def _count(self, **counts: int) -> None:
+        with self._lock:
+            for name, count in counts.items():
+                self._counts[name] += count
+
+    def _clean(self, text: str) -> str:
+        """Return a complaint on one line, short, and without the key that a server may have repeated."""
+        text = " ".join(self.key.remove_from(text).split())
+        return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def _until(deadline: float, response: httpx2.Response) -> Iterator[bytes]:
+    """Yield an answer's bytes; the client's own time-out only limits the silence between two of them."""
+    for part in response.iter_bytes():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        yield part

@@ -35,6 +35,8 @@ def small(stage: DictConfig) -> None:
         for name, size in sizes.items():
             if name in stage.datamodule and stage.datamodule[name] is not None:
                 stage.datamodule[name] = size
+    if "max_steps" in stage.datamodule.get("env", {}):
+        stage.datamodule.env.max_steps = 6  # an untrained model goes nowhere, at length
     for earlier in ("prior", "critic"):
         if stage.get(earlier):
             small(stage[earlier])

@@ -10,6 +10,10 @@ policy is part of the return:
 Where pi is pi_old its gradient is the policy gradient, that of A_i log pi(a_t); the ratio, capped at c, corrects for
 the steps that a round has had already. `importance_cap: null` leaves it out: L = -1/E sum_i A_i sum_t log pi(a_t).
 
+`average: token` is the sum above. Where bad episodes are the long ones, their many tokens outweigh the good episodes'
+few, and the policy is pushed away from whatever it says, into nonsense; with `episode` A_i is divided by the episode's
+length relative to the mean one, so that each episode counts the same.
+
 Acts by sampling from the language model.
 
 Source: Ahmadian et al. 2024 (arXiv 2402.14740), eq. 6-8. Difference: a batch holds rows of many episodes, so the sum
@@ -25,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lmrl.functional import check_range, log_prob
+from lmrl.functional import check_choice, check_range, log_prob
 from lmrl.modules.base import Algorithm, Logs, frozen
 from lmrl.text.returns import with_extras
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -73,6 +77,7 @@ class RLOO(Algorithm):
     Args:
         group: G, the episodes of a start; at least 2, as `algo.datamodule.group` has it.
         kl_weight: kappa, at least 0.
+        average: "token" (the paper) or "episode": what counts the same.
         importance_cap: c, at least 1; `None`: no correction for steps within a round.
         reward_scale: factor on rewards, above 0.
         common: see `Algorithm`.
@@ -85,6 +90,7 @@ class RLOO(Algorithm):
         *,
         group: int,
         kl_weight: float = 0.01,
+        average: str = "token",
         importance_cap: float | None = 2.0,
         reward_scale: float = 1.0,
         **common: Any,
@@ -95,7 +101,8 @@ class RLOO(Algorithm):
         check_range("algo.module.importance_cap", 1 if importance_cap is None else importance_cap, 1, 1e6)
         check_range("algo.module.reward_scale", reward_scale, 0, 1e6, open_low=True)
         self.group, self.kl_weight, self.reward_scale = group, kl_weight, reward_scale
-        self.importance_cap = importance_cap
+        check_choice("algo.module.average", average, ("episode", "token"))
+        self.average, self.importance_cap = average, importance_cap
         self.reference = frozen(copy.deepcopy(self.lm))
         self.register_buffer("tokens_per_episode", torch.tensor(1.0))
         self.round_logs: Logs = {}
@@ -116,6 +123,8 @@ class RLOO(Algorithm):
         earned = [self.reward_scale * sum(float(row.rewards.sum()) for row in episode) for episode in episodes]
         advantages = leave_one_out(np.asarray(earned) - self.kl_weight * np.asarray(drift), self.group)
         tokens = sum(map(len, old)) / len(old)
+        if self.average == "episode":
+            advantages = advantages * tokens / np.asarray([len(one) for one in old])
         self.tokens_per_episode.fill_(tokens)
         self.round_logs = {"kl": torch.tensor(float(np.mean(drift) / tokens))}
         rows: list[TokenTrajectory] = []

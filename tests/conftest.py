@@ -11,6 +11,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one worker run what shares a fixture: the tests of a file, and of one algorithm where there are many."""
+    for item in items:
+        chosen = getattr(item, "callspec", None)
+        values = [] if chosen is None else [chosen.params.get(key) for key in ("algorithm", "built", "algo")]
+        algo = next((v[-1] if isinstance(v, tuple) else v for v in values if v is not None), "")
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{algo}"))
+
+
 def names(group: str) -> list[str]:
     """Return the choices of a configuration group: a new file is tested by existing."""
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))

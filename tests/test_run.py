@@ -106,6 +106,21 @@ def test_a_killed_run_resumes_to_the_same_end(tmp_path: Path) -> None:
     assert ends[0] == ends[1]
 
 
+@pytest.mark.slow
+def test_two_processes_share_a_round(tmp_path: Path) -> None:
+    """Each plays its share of the episodes; together they train one policy, and the first one reports."""
+    two = ["hardware=ddp", "hardware.accelerator=cpu", "hardware.devices=2", "hardware.threads=1", "tracking=none"]
+    small = ["experiment=smoke", "algo.prior.steps=20", "algo.datamodule.rollouts=6", "task.env.max_steps=20",
+             "task.dataset.recipe.max_moves=20"]  # fmt: skip
+    done = command(tmp_path, "task=maze", "algo=ppo", *small, *two)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((run_folder(tmp_path) / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert summary["train"]["episodes"] == 2 * 6
+    assert summary["train"]["environment_steps"] > 12
+    assert summary["train"]["steps"] == 20
+
+
 MISTAKES = {
     "an unknown key": (["task=maze", "algo=ilql", "+algo.module.tau=0.9"], "tau"),
     "an expectile of 1": (["task=maze", "algo=ilql", "algo.module.expectile=1"], "algo.module.expectile"),

@@ -227,6 +227,8 @@ def test_acting_and_training_agree_on_log_probabilities(built: SimpleNamespace) 
     task, policy = built.task, built.module.policy()
     starts = [Start(seed) for seed in range(3)]
     played = rollout(lambda: task.make_env(max_steps=12), policy, starts, memory=task.memory, slots=2)
-    worst = check_log_probs(played, policy.log_probs, codec=built.codec, memory=task.memory, tolerance=1e-4)
+    worst = check_log_probs(
+        played, policy.log_probs, codec=built.codec, memory=task.memory, tolerance=1e-4, seen=built.module.seen
+    )
     assert worst < 1e-4
     assert sum(len(turn.tokens or ()) for trajectory in played for turn in trajectory.turns) > 30

@@ -227,9 +227,17 @@ def test_the_command_plays_and_reports_what_it_used(server: Server, tmp_path: Pa
     assert "requests" in done.stdout
 
 
-def test_a_refusal_ends_a_run_with_its_message() -> None:
-    """The command prints a ConfigError as one line; an endpoint's errors are no less the user's business."""
-    assert issubclass(EndpointError, ConfigError)
+def test_a_refusal_ends_a_run_with_its_message(compose: Callable, server: Server, tmp_path: Path) -> None:
+    from lmrl.experiment import _train_and_report, prepare
+    from lmrl.tracking.core import RunIdentity, Tracker
+
+    server.usual = refuse(401, "wrong key")
+    cfg = compose("task=maze", "algo=prompted", "algo.policy.endpoint.model=m", f"data_dir={tmp_path}",
+                  f"algo.policy.endpoint.base_url={server.url}")  # fmt: skip
+    task, materials = prepare(cfg)
+    identity = RunIdentity("maze", "prompted", "m", 0, "0" * 6)
+    with pytest.raises(ConfigError, match="401"):
+        _train_and_report(cfg, identity, task, materials, tmp_path, Tracker())
 
 
 def test_a_model_that_plays_well_gets_the_optimal_return(configured: Callable, server: Server) -> None:

@@ -124,6 +124,7 @@ def test_two_processes_share_a_round(tmp_path: Path) -> None:
 MISTAKES = {
     "an unknown key": (["task=maze", "algo=ilql", "+algo.module.tau=0.9"], "tau"),
     "an expectile of 1": (["task=maze", "algo=ilql", "algo.module.expectile=1"], "algo.module.expectile"),
+    "an expectile of an earlier stage": (["task=maze", "algo=awr", "algo.critic.module.expectile=1"], "expectile"),
     "a word for a number": (["task=maze", "algo=ilql", "algo.module.beta=strong"], "beta"),
     "a negative seed": (["task=maze", "algo=bc", "seed=-1"], "seed"),
     "no steps": (["task=maze", "algo=bc", "algo.steps=0"], "algo.steps"),

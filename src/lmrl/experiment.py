@@ -18,10 +18,12 @@ from rich.console import Console
 
 from lmrl import prior
 from lmrl.callbacks.evaluate import Evaluate
+from lmrl.checks import ConfigError
 from lmrl.data.store import Dataset
 from lmrl.evaluation import Evaluation, evaluate, evaluation_starts
 from lmrl.figures.draw import draw_figures
 from lmrl.hardware import quiet_libraries, set_threads
+from lmrl.policies.chat import EndpointError
 from lmrl.policies.core import Policy
 from lmrl.runs import config_hash, open_run
 from lmrl.scores import Anchors
@@ -98,7 +100,8 @@ def prepare(cfg: DictConfig) -> tuple[Task, Materials]:
     task = load_task(cfg)
     materials = build_materials(cfg, task)
     if is_trained(cfg):
-        build_stage(cfg, cfg.algo, materials)
+        for stage in prior.stages(cfg.algo):
+            build_stage(cfg, stage, materials)
     else:
         build_policy(cfg)
     return task, materials
@@ -141,7 +144,10 @@ def _train_and_report(
     log.log_dataset(rows, name=identity.task, fingerprint=task.dataset.fingerprint, source=task.dataset.folder)
     if not is_trained(cfg):
         policy = build_policy(cfg)
-        evaluation = final_evaluation(cfg, task, policy)
+        try:
+            evaluation = final_evaluation(cfg, task, policy)
+        except EndpointError as error:
+            raise ConfigError(str(error)) from error
         return _report(cfg, identity, task, evaluation, folder, log, usage=policy.usage)
     stage = _train(cfg, identity, task, materials, folder, log)
     if not stage.trainer.is_global_zero:

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,14 @@ from lmrl.models import backbone
 from lmrl.summary import write_json
 from lmrl.tracking.core import MetricsFile
 from lmrl.training import Materials, build_stage, fit
+
+
+def stages(stage: DictConfig) -> Iterator[DictConfig]:
+    """Yield all stages that a stage begins with, at any depth, and then the stage itself."""
+    for kind in ("prior", "critic"):
+        if stage.get(kind):
+            yield from stages(stage[kind])
+    yield stage
 
 
 def after_earlier_stages(
@@ -93,7 +102,7 @@ def find_or_train(
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Of the processes of one training, the first holds the lock while all of them train.
-    lock = FileLock(f"{folder}.lock") if rank_zero_only.rank == 0 else contextlib.nullcontext()
+    lock = FileLock(f"{folder}.lock") if getattr(rank_zero_only, "rank", 0) == 0 else contextlib.nullcontext()
     with lock:
         if not finished.exists():
             # What contains another stage has another key: locks are taken from the outside to the inside.

@@ -118,6 +118,10 @@ class Algorithm(pl.LightningModule, ABC):
         """Turn episodes (each a list of rows in order of time) into training rows; compute here what must not move."""
         return [row for episode in episodes for row in episode]
 
+    def seen(self, episode: Sequence[TokenTrajectory]) -> Sequence[TokenTrajectory]:
+        """Return what the policy was shown while it played the rows of an episode, where that is more than they say."""
+        return episode
+
     def export(self, folder: Path) -> None:
         """Write the policy as a Hugging Face folder; methods with further networks add theirs beside it."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,6 @@ from typing import Any
 
 import httpx2
 
-from lmrl.checks import ConfigError
 from lmrl.functional import check_range
 from lmrl.policies.chat_settings import (
     NAME,
@@ -35,7 +34,7 @@ _SHOWN = 300  # characters of a server's complaint
 _COUNTS = ("requests", "retries", "cut_off", "unmetered", "prompt_tokens", "completion_tokens")
 
 
-class EndpointError(ConfigError):
+class EndpointError(RuntimeError):
     """The endpoint refused a request, or kept failing."""
 
 

@@ -22,6 +22,7 @@ def check_log_probs(
     memory: int | None,
     tolerance: float = 1e-4,
     batch_size: int = 64,
+    seen: Callable[[Sequence[TokenTrajectory]], Sequence[TokenTrajectory]] = list,
 ) -> float:
     """Recompute the log-probability of every sampled token through the training path, and return the worst difference.
 
@@ -32,11 +33,12 @@ def check_log_probs(
         memory: the memory that they were played with.
         tolerance: largest difference that is allowed; float32 needs about 1e-4, bfloat16 about 0.1.
         batch_size: rows per batch.
+        seen: turns an episode's rows into what the policy was shown of them, if it was shown more.
 
     Raises:
         ValueError: a difference is larger, the message says where; or there is nothing to compare.
     """
-    rows = _rows(trajectories, codec, memory)
+    rows = (row for episode in _episodes(trajectories, codec, memory) for row in seen(episode))
     worst, place, compared = 0.0, (0, 0, 0), 0
     while batch_rows := list(islice(rows, batch_size)):
         batch = collate(batch_rows, pad_id=codec.pad_id)
@@ -61,15 +63,18 @@ def check_log_probs(
     return worst
 
 
-def _rows(trajectories: Sequence[Trajectory], codec: Codec, memory: int | None) -> Iterator[TokenTrajectory]:
+def _episodes(trajectories: Sequence[Trajectory], codec: Codec, memory: int | None) -> Iterator[list[TokenTrajectory]]:
     """Cut episodes as training does, and attach to each decision its old log-probability and where it was taken."""
     for episode, trajectory in enumerate(trajectories):
         actions = [index for index, turn in enumerate(trajectory.turns) if turn.is_action]
+        rows = []
         for number, window in enumerate(windows(trajectory, memory)):
             first_turn = 0 if memory is None else actions[number] - window.first_decision
             row = tokenize(window, codec)
             if row.is_decision.any():
-                yield replace(row, extras=_extras(window, codec, episode, first_turn))
+                rows.append(replace(row, extras=_extras(window, codec, episode, first_turn)))
+        if rows:
+            yield rows
 
 
 def _extras(window: Window, codec: Codec, episode: int, first_turn: int) -> dict[str, Float[np.ndarray, " A"]]:

@@ -1,5 +1,6 @@
 """Online data: every epoch is a round of episodes that the current policy plays, and the batches made of them."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,8 @@ from lmrl.text.trajectory import Trajectory
 
 ATTEMPTS = 10
 """How many times a round is played at most, where a filter keeps nothing of it."""
+
+_PATIENCE = 10.0  # seconds of collecting before anything is said about it
 
 Filter = Callable[[Sequence[Trajectory]], Sequence[Trajectory]]
 
@@ -149,7 +152,9 @@ class OnlineDataModule(pl.LightningDataModule):
         trainer: Any = self.trainer
         rank, world = trainer.global_rank, trainer.world_size
         began = time.perf_counter()
-        share = rollout(self._env, policy, starts[rank::world], memory=self._memory, slots=self._slots)
+        mine = starts[rank::world]
+        told = _Told(len(mine)) if rank == 0 else None
+        share = rollout(self._env, policy, mine, memory=self._memory, slots=self._slots, on_episode=told)
         played: list[Any] = [None] * len(starts)
         for other, trajectories in enumerate(gathered(share)):
             played[other::world] = trajectories
@@ -195,6 +200,26 @@ class OnlineDataModule(pl.LightningDataModule):
         """Go on from a checkpoint."""
         self._played = dict(state_dict["played"])
         self._replay.load_state_dict(state_dict["replay"])
+
+
+class _Told:
+    """Says now and then how far a slow round is.
+
+    Args:
+        episodes: how many are played.
+    """
+
+    def __init__(self, episodes: int) -> None:
+        self._episodes, self._played, self._began = episodes, 0, time.perf_counter()
+        self._next = _PATIENCE
+
+    def __call__(self, index: int, trajectory: Trajectory) -> None:  # noqa: ARG002 - what rollout tells
+        """Count a finished episode."""
+        self._played += 1
+        seconds = time.perf_counter() - self._began
+        if seconds >= self._next:
+            self._next = seconds + _PATIENCE
+            print(f"collected {self._played}/{self._episodes} episodes ({seconds:.0f} s)", file=sys.stderr)
 
 
 def _marked(rows: Sequence[TokenTrajectory], value: float) -> list[TokenTrajectory]:

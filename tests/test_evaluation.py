@@ -218,13 +218,13 @@ def test_shares_of_several_processes_make_the_same_evaluation(monkeypatch):
         sent.append(value)
         raise StopIteration
 
-    monkeypatch.setattr(callback_module, "_gathered", alone)
+    monkeypatch.setattr(callback_module, "gathered", alone)
     for rank in (0, 1):
         with pytest.raises(StopIteration):
             evaluator()._play(Module(), starts, rank, 2)
     assert [len(share) for share in sent] == [5, 4]
     answers = iter([list(sent), [2.0, 5.0]])
-    monkeypatch.setattr(callback_module, "_gathered", lambda _: next(answers))
+    monkeypatch.setattr(callback_module, "gathered", lambda _: next(answers))
     together = evaluator()._play(Module(), starts, 1, 2)
     assert together.trajectories == whole.trajectories
     assert together.seconds == 5.0

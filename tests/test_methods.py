@@ -1,0 +1,64 @@
+"""Slow: every method, as its YAML has it, learns to leave the small maze, in a number of optimizer steps.
+
+A result is told as a share: 0 is what the data's policy earns, 1 what the best player earns.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+from conftest import trained
+
+from lmrl import prior
+from lmrl.envs.maze import Maze, OptimalPlayer
+from lmrl.evaluation import evaluate, evaluation_starts
+from lmrl.experiment import build_materials, load_task
+from lmrl.training import build_stage, fit
+
+pytestmark = pytest.mark.slow
+
+LEAST = {
+    "bc": -0.9, "filtered_bc": -0.9, "mc_returns": -0.9, "rcbc": -0.9, "dpo": -0.9,
+    "ilql": 0.95, "cql": 0.95, "awr": 0.9, "offline_archer": 0.5,
+    "ppo": 0.9, "online_filtered_bc": 0.7, "grpo": 0.8, "rloo": 0.8, "archer": 0.5,
+}  # fmt: skip
+"""What each method has to reach: imitators the data, those that learn from values nearly the optimum."""
+
+SHORTER = {
+    "ilql": ["algo.steps=1200"],
+    "cql": ["algo.steps=1200"],
+    "awr": ["algo.critic.steps=1200"],
+    "ppo": ["algo.steps=160", "algo.datamodule.rollouts=64"],
+    "online_filtered_bc": ["algo.steps=80", "algo.datamodule.rollouts=64"],
+    "grpo": ["algo.steps=160", "algo.datamodule.rollouts=64"],
+    "rloo": ["algo.steps=80", "algo.datamodule.rollouts=64"],
+    "archer": ["algo.steps=600", "algo.datamodule.batch_size=256"],
+}
+
+
+def test_every_method_has_a_bar() -> None:
+    assert set(LEAST) == set(trained())
+
+
+@pytest.mark.parametrize("algo", LEAST)
+def test_a_method_learns_to_leave_the_maze(compose: Callable, tmp_path: Path, algo: str) -> None:
+    cfg = compose("task=maze", f"algo={algo}", "task.env.layout=umaze", "task.dataset.recipe.trajectories=400",
+                  "hardware=cpu", "hardware.threads=1", f"data_dir={tmp_path}", *SHORTER.get(algo, []))  # fmt: skip
+    pl.seed_everything(0, verbose=False)
+    task = load_task(cfg)
+    materials = prior.after_earlier_stages(cfg, cfg.algo, "umaze", build_materials(cfg, task), task.dataset.fingerprint)
+    module, datamodule = build_stage(cfg, cfg.algo, materials)
+    fit(cfg, cfg.algo, module, datamodule, name=algo, folder=tmp_path)
+
+    def make_env() -> Maze:
+        return Maze(layout="umaze")
+
+    starts = evaluation_starts(make_env, 30, 0)
+    learned = evaluate(module.eval().policy(), make_env, starts, memory=1).summary(None)["return_mean"]
+    best = evaluate(OptimalPlayer(layout="umaze"), make_env, starts, memory=1).summary(None)["return_mean"]
+    data = task.dataset.statistics["empirical_policy_return"]
+    share = (learned - data) / (best - data)
+    print(f"{algo} reaches {share:.2f}")
+    assert share >= LEAST[algo], f"{algo}: {learned:.2f}, between the data's {data:.2f} and the best, {best:.2f}"
+    assert share < 1.05

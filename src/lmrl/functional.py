@@ -67,6 +67,21 @@ def polyak_(target: nn.Module, online: nn.Module, rate: float) -> None:
         slow.lerp_(fast, rate)
 
 
+def return_share(step: int, steps: int, decay: int, share: float) -> float:
+    """Return lambda, how much of a value's target is the return: 1 for `steps` steps, then falling to `share`.
+
+    Args:
+        step: optimizer steps so far.
+        steps: how long targets are returns alone.
+        decay: steps over which lambda falls linearly; 0: at once.
+        share: lambda in the end.
+    """
+    late = step - steps
+    if late < 0:
+        return 1.0
+    return share + (1 - share) * (max(0.0, 1 - late / decay) if decay else 0.0)
+
+
 def warmup_then(decay: str, warmup_steps: int, total_steps: int, floor: float) -> Callable[[int], float]:
     """Return the learning rate's factor as a function of the step: linear warm-up, then the decay.
 

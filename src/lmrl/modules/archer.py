@@ -35,7 +35,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lmrl.functional import check_choice, check_range, expectile_weight, log_prob, polyak_, weighted_mean
+from lmrl.functional import check_choice, check_range, expectile_weight, polyak_, weighted_mean
 from lmrl.models.backbone import width
 from lmrl.models.heads import ValueHead
 from lmrl.modules.base import Algorithm, Logs, frozen
@@ -248,9 +248,8 @@ class ArCHer(Algorithm):
         if self.normalise_advantage:
             advantages = advantages - weighted_mean(advantages, weight)
             advantages = advantages / weighted_mean(advantages**2, weight).sqrt().clamp_min(1e-6)
-        logits = self.action_logits(self.lm, self.hidden(self.lm, said)[said.row, said.position])
         utterance = begins(said).cumsum(0) - 1
-        log_probs = torch.zeros_like(advantages).index_add(0, utterance, log_prob(logits, said.action))
+        log_probs = torch.zeros_like(advantages).index_add(0, utterance, self.action_log_probs(self.lm, said))
         return archer_actor_loss(
             log_probs, advantages, weight, inverse_temperature=self.inverse_temperature, max_weight=self.max_weight
         )

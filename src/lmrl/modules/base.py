@@ -160,6 +160,11 @@ class Algorithm(pl.LightningModule, ABC):
             self._unsayable = ~sayable(self.codec, logits.shape[-1]).to(logits.device)
         return logits.masked_fill(self._unsayable, torch.finfo(logits.dtype).min)
 
+    def action_log_probs(self, lm: Any, batch: TokenBatch) -> Float[Tensor, " N"]:
+        """Return the log-probability of each decision under a language model, as while acting."""
+        states = self.hidden(lm, batch)[batch.row, batch.position]
+        return log_prob(self.action_logits(lm, states), batch.action)
+
     @torch.no_grad()
     def measure(
         self, rows: Sequence[TokenTrajectory], read: Callable[[TokenBatch], dict[str, Float[Tensor, " N"]]]

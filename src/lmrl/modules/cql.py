@@ -46,6 +46,7 @@ from lmrl.functional import (
     log_prob,
     pick,
     polyak_,
+    return_share,
     weighted_mean,
 )
 from lmrl.models.backbone import lm_logits
@@ -197,11 +198,7 @@ class CQL(Algorithm):
 
     def return_share(self) -> float:
         """Return lambda: how much of a target is the return now."""
-        steps, decay, share = self.monte_carlo
-        late = self.global_step - steps
-        if late < 0:
-            return 1.0
-        return share + (1 - share) * (max(0.0, 1 - late / decay) if decay else 0.0)
+        return return_share(self.global_step, *self.monte_carlo)
 
     def _bellman_target(
         self, hidden: Float[Tensor, "R T D"], slow: Float[Tensor, "R T D"], batch: TokenBatch, share: float

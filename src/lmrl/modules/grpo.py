@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lmrl.functional import check_choice, check_range, log_prob, weighted_mean
+from lmrl.functional import check_choice, check_range, weighted_mean
 from lmrl.modules.base import Algorithm, Logs, frozen
 from lmrl.text.returns import with_extras
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -150,16 +150,13 @@ class GRPO(Algorithm):
 
     def _read(self, batch: TokenBatch) -> dict[str, Tensor]:
         """Evaluate policy and reference of a batch."""
-        return {"old_log_probs": self._log_probs(self.lm, batch), "reference": self._log_probs(self.reference, batch)}
-
-    def _log_probs(self, lm: Any, batch: TokenBatch) -> Float[Tensor, " N"]:
-        hidden = self.hidden(lm, batch)[batch.row, batch.position]
-        return log_prob(self.action_logits(lm, hidden), batch.action)
+        models = {"old_log_probs": self.lm, "reference": self.reference}
+        return {name: self.action_log_probs(lm, batch) for name, lm in models.items()}
 
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Evaluate the policy, then compare."""
         loss, logs = grpo_loss(
-            self._log_probs(self.lm, batch),
+            self.action_log_probs(self.lm, batch),
             batch.extras["old_log_probs"],
             batch.extras["reference"],
             batch.extras["advantages"],

@@ -43,6 +43,7 @@ from lmrl.functional import (
     log_prob,
     pick,
     polyak_,
+    return_share,
     weighted_mean,
 )
 from lmrl.models.backbone import lm_logits, vocabulary, width
@@ -199,11 +200,7 @@ class ILQL(Algorithm):
 
     def return_share(self) -> float:
         """Return lambda: how much of a target is the return now."""
-        late = self.global_step - self.monte_carlo_steps
-        if late < 0:
-            return 1.0
-        falling = max(0.0, 1 - late / self.monte_carlo_decay) if self.monte_carlo_decay else 0.0
-        return self.monte_carlo_share + (1 - self.monte_carlo_share) * falling
+        return return_share(self.global_step, self.monte_carlo_steps, self.monte_carlo_decay, self.monte_carlo_share)
 
     def after_step(self) -> None:
         """Let the target critics follow."""

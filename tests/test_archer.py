@@ -65,7 +65,7 @@ def test_actor_losses_by_hand() -> None:
 
 def agent(**options: Any) -> ArCHer:
     """Build a random agent, all of whose networks and heads differ."""
-    given = {"gamma": 0.8, "critic_steps": 2, "actor_steps": 1, "reward_scale": 0.5, **options}
+    given = {"gamma": 0.8, "round_steps": 3, "critic_share": 0.67, "reward_scale": 0.5, **options}
     module = ArCHer(lm=lambda: random_lm("gpt2", CODEC.size), codec=CODEC, optimizer=torch.optim.SGD, steps=9,
                     max_new_tokens=6, **given)  # fmt: skip
     torch.manual_seed(1)
@@ -229,8 +229,8 @@ def test_equal_states_share_what_is_said_in_them(episode: Trajectory) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("critic", "td"), ("actor", "ppo"), ("critic_steps", 0), ("actor_steps", -1), ("samples", 0), ("polyak", 0),
-     ("expectile", 1), ("inverse_temperature", 0), ("max_weight", 0), ("gamma", 1.1), ("warmup_rounds", -1),
+    [("critic", "td"), ("actor", "ppo"), ("critic_share", 0), ("critic_share", 1.1), ("round_steps", 0), ("samples", 0),
+     ("polyak", 0), ("expectile", 1), ("inverse_temperature", 0), ("max_weight", 0), ("gamma", 1.1), ("warmup_rounds", -1),
      ("reward_scale", 0)],
 )  # fmt: skip
 def test_mistakes_name_their_field(name: str, value: object) -> None:
@@ -268,8 +268,7 @@ def test_each_step_trains_one_network_and_resumes_exactly(
     options = [
         "steps=9",
         "steps_per_epoch=3",
-        "module.critic_steps=2",
-        "module.actor_steps=1",
+        "module.critic_share=0.67",
         "datamodule.batch_size=16",
     ]
     options += ["module.warmup_rounds=1"] + ["datamodule.rollouts=2"] * (algo == "archer")

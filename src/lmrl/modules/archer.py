@@ -10,7 +10,7 @@ sampled anew from the actor pi in each replayed state s:
     L_a = -mean A sum_t log pi(u_pi,t | s, u_pi,<t)          REINFORCE: no ratio, no clip, no KL
 
 So the critic evaluates the actor as it is now, on states that older ones came to, and bootstraps over turns instead of
-tokens. A round has `critic_steps` steps on L_c, then `actor_steps` on L_a; the first `warmup_rounds` have no steps on
+tokens. The first `critic_share` of a round's steps are on L_c, the others on L_a; in the first `warmup_rounds` none are on
 L_a. From fixed data, nothing is sampled: the critic is IQL's and the actor's loss is AWR's, both on the data's u:
 
     critic: expectile    V_k is the tau-expectile of min_j Qbar_j(s, u)
@@ -146,8 +146,9 @@ class ArCHer(Algorithm):
         gamma: discount from one turn to the next, in (0, 1].
         critic: what V follows: "sampled" (utterances of the actor) or "expectile" (those of the data).
         actor: "reinforce" (on its own utterances) or "awr" (on those of the data).
-        critic_steps: first steps of a round, which train the critic; at least 1.
-        actor_steps: the other steps of a round, which train the actor, at least 0; together `algo.steps_per_epoch`.
+        round_steps: steps of a round: `algo.steps_per_epoch`.
+        critic_share: which part of a round's steps, its first ones, trains the critic, in (0, 1]; the others train the
+            actor. At least one step is the critic's.
         warmup_rounds: for how many first rounds all steps train the critic.
         samples: utterances that are sampled at each state of a batch, at least 1.
         polyak: fraction by which the targets follow in each step of the critic, in (0, 1].
@@ -166,8 +167,8 @@ class ArCHer(Algorithm):
         gamma: float,
         critic: str = "sampled",
         actor: str = "reinforce",
-        critic_steps: int,
-        actor_steps: int,
+        round_steps: int,
+        critic_share: float,
         warmup_rounds: int = 0,
         samples: int = 1,
         polyak: float = 0.1,
@@ -183,8 +184,8 @@ class ArCHer(Algorithm):
         check_range("algo.module.gamma", gamma, 0, 1, open_low=True)
         check_choice("algo.module.critic", critic, ("sampled", "expectile"))
         check_choice("algo.module.actor", actor, ("reinforce", "awr"))
-        check_range("algo.module.critic_steps", critic_steps, 1, 1e9)
-        check_range("algo.module.actor_steps", actor_steps, 0, 1e9)
+        check_range("algo.module.round_steps", round_steps, 1, 1e9)
+        check_range("algo.module.critic_share", critic_share, 0, 1, open_low=True)
         check_range("algo.module.warmup_rounds", warmup_rounds, 0, 1e9)
         check_range("algo.module.samples", samples, 1, 1e6)
         check_range("algo.module.polyak", polyak, 0, 1, open_low=True)
@@ -193,23 +194,21 @@ class ArCHer(Algorithm):
         check_range("algo.module.max_weight", max_weight, 0, 1e9, open_low=True)
         check_range("algo.module.reward_scale", reward_scale, 0, 1e6, open_low=True)
         self.gamma, self.polyak, self.samples, self.reward_scale = gamma, polyak, samples, reward_scale
-        self.critic_steps, self.actor_steps, self.warmup_rounds = critic_steps, actor_steps, warmup_rounds
+        self.round_steps, self.warmup_rounds = round_steps, warmup_rounds
+        self.critic_steps = max(1, round(critic_share * round_steps))
         self.normalise_advantage, self.max_weight = normalise_advantage, max_weight
         self.expectile = expectile if critic == "expectile" else None
         self.inverse_temperature = inverse_temperature if actor == "awr" else None
         self.critic = UtteranceCritic(copy.deepcopy(self.lm), head_bias)
         self.target = frozen(copy.deepcopy(self.critic))
         self._newest: Logs = {}
-
-    @property
-    def trains_critic(self) -> bool:
-        """Whether the step that is due trains the critic, and not the actor."""
-        number, step = divmod(self.global_step, self.critic_steps + self.actor_steps)
-        return number < self.warmup_rounds or step < self.critic_steps
+        self._trains_critic = True
 
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Return the loss of the network whose turn it is, and the newest numbers of both."""
-        loss, logs = self.critic_loss(batch) if self.trains_critic else self.actor_loss(batch)
+        number, step = divmod(self.global_step, self.round_steps)
+        self._trains_critic = number < self.warmup_rounds or step < self.critic_steps
+        loss, logs = self.critic_loss(batch) if self._trains_critic else self.actor_loss(batch)
         self._newest = self._newest | logs
         return loss, self._newest
 
@@ -279,8 +278,8 @@ class ArCHer(Algorithm):
         return said, places.reshape(len(states), self.samples).to(batch.tokens.device)
 
     def after_step(self) -> None:
-        """Let the targets follow the critic."""
-        if self.trains_critic:
+        """Let the targets follow the critic, after a step that has trained it."""
+        if self._trains_critic:
             polyak_(self.target, self.critic, self.polyak)
 
 

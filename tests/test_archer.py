@@ -230,8 +230,8 @@ def test_equal_states_share_what_is_said_in_them(episode: Trajectory) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("critic", "td"), ("actor", "ppo"), ("critic_share", 0), ("critic_share", 1.1), ("round_steps", 0), ("samples", 0),
-     ("polyak", 0), ("expectile", 1), ("inverse_temperature", 0), ("max_weight", 0), ("gamma", 1.1), ("warmup_rounds", -1),
-     ("reward_scale", 0)],
+     ("polyak", 0), ("expectile", 1), ("inverse_temperature", 0), ("max_weight", 0), ("gamma", 1.1),
+     ("warmup_rounds", -1), ("reward_scale", 0)],
 )  # fmt: skip
 def test_mistakes_name_their_field(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"algo\.module\.{name} must be"):

@@ -10,8 +10,8 @@ sampled anew from the actor pi in each replayed state s:
     L_a = -mean A sum_t log pi(u_pi,t | s, u_pi,<t)          REINFORCE: no ratio, no clip, no KL
 
 So the critic evaluates the actor as it is now, on states that older ones came to, and bootstraps over turns instead of
-tokens. The first `critic_share` of a round's steps are on L_c, the others on L_a; in the first `warmup_rounds` none are on
-L_a. From fixed data, nothing is sampled: the critic is IQL's and the actor's loss is AWR's, both on the data's u:
+tokens. The first `critic_share` of a round's steps are on L_c, the others on L_a; the first `warmup_rounds` are on L_c
+alone. From fixed data, nothing is sampled: the critic is IQL's and the actor's loss is AWR's, both on the data's u:
 
     critic: expectile    V_k is the tau-expectile of min_j Qbar_j(s, u)
     actor: awr           L_a = -mean min(exp(A eta), w_max) sum_t log pi(u_t | s, u_<t),    A with the data's u

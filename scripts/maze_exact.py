@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmrl.data import store
-from lmrl.envs.grid import MOVES, Layout
 from lmrl.envs.maze import Maze
+from lmrl.envs.parts.grid import MOVES, Layout
 from lmrl.scores import Anchors, score
 from lmrl.text.trajectory import Trajectory
 

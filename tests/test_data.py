@@ -1,8 +1,13 @@
 """Offline data: the maze's recipe meets the published statistics, and stored data come back unchanged or not at all."""
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +23,13 @@ from hypothesis import strategies as st
 from lmrl.data import store
 from lmrl.data.filters import Successful, TopFraction
 from lmrl.data.generate import Recipe, folder_of, generate, load_or_generate
-from lmrl.data.lmrl_gym import PublishedFile, read_lines
+from lmrl.data.maze_published import PublishedMaze
 from lmrl.data.maze_recipe import SubMazeRecipe, action_counts, split
 from lmrl.data.rows import FEATURES, RowError, from_row, to_row
+from lmrl.data.statistics import Summary
 from lmrl.envs.core import TextEnv
-from lmrl.envs.grid import LAYOUTS, MOVES, Cell, Layout, random_layout
 from lmrl.envs.maze import Maze, optimal_values, read_position
+from lmrl.envs.parts.grid import LAYOUTS, MOVES, Cell, Layout, random_layout
 from lmrl.text.trajectory import Trajectory, Turn
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -55,7 +61,7 @@ def cells_of(trajectory: Trajectory) -> list[Cell]:
 
 
 def test_statistics_meet_the_published_ones(recipe: SubMazeRecipe, episodes: list[Trajectory]) -> None:
-    summary = store.Summary()
+    summary = Summary()
     for trajectory in episodes:
         summary.add(trajectory)
     numbers = summary.statistics() | recipe.statistics(episodes)
@@ -351,7 +357,7 @@ class Interrupted(SubMazeRecipe):
 def test_interrupted_generation_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         load_or_generate(recipe=Interrupted(env=Maze, task="maze"), root=tmp_path, progress=False)
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
 
 
 def test_data_are_made_once(tmp_path: Path) -> None:
@@ -377,15 +383,57 @@ def test_changed_settings_are_other_data(tmp_path: Path) -> None:
     assert all(isinstance(other, Recipe) for other in others)
 
 
-def test_two_processes_may_make_the_same_data(tmp_path: Path) -> None:
-    class Slow(SubMazeRecipe):
-        def __iter__(self) -> Iterator[Trajectory]:
-            generate(small(), tmp_path, progress=False)  # another process finishes first
-            return super().__iter__()
+def make_small(root: Path) -> Path:
+    return generate(small(), root, progress=False)
 
-    data = load_or_generate(recipe=Slow(env=Maze, task="maze", trajectories=12), root=tmp_path, progress=False)
-    assert data.trajectories == list(small())
-    assert [path.name for path in tmp_path.iterdir()] == [data.folder.name]
+
+def test_two_processes_may_make_the_same_data(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        folders = list(pool.map(make_small, [tmp_path, tmp_path]))
+    assert folders == [folder_of(small(), tmp_path)] * 2
+    assert list(store.read(folders[0])) == list(small())
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == [folders[0].name]
+
+
+def test_any_number_of_processes_makes_the_same_rows(tmp_path: Path) -> None:
+    alone = load_or_generate(recipe=small(45), root=tmp_path / "one", workers=1, progress=False)
+    shared = load_or_generate(recipe=small(45), root=tmp_path / "two", workers=2, progress=False)
+    assert list(store.rows(shared.folder)) == list(store.rows(alone.folder))
+    assert shared.statistics == pytest.approx(alone.statistics)
+    assert (shared.fingerprint, shared.recipe) == (alone.fingerprint, alone.recipe)
+    assert len(store.describe(shared.folder)["files"]) > 1
+    assert sorted(path.suffix for path in shared.folder.iterdir()) == sorted(
+        [".md", ".json"] + [".parquet"] * len(store.describe(shared.folder)["files"])
+    )
+
+
+class Killed(SubMazeRecipe):
+    """A recipe whose process is killed at its 30th episode, as long as a file is there; it notes what it plays."""
+
+    folder: Path
+
+    def play(self, index: int) -> Trajectory:
+        if index == 30 and (self.folder / "kill").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        with (self.folder / "played").open("a") as file:
+            file.write(f"{index} ")
+        return super().play(index)
+
+
+def test_data_that_were_interrupted_go_on(tmp_path: Path) -> None:
+    recipe = Killed(env=Maze, task="maze", trajectories=45)
+    recipe.folder = tmp_path
+    (tmp_path / "kill").touch()
+    with pytest.raises(BrokenProcessPool):
+        load_or_generate(recipe=recipe, root=tmp_path / "data", workers=2, progress=False)
+    assert not folder_of(recipe, tmp_path / "data").exists()
+    before = (tmp_path / "played").read_text().split()
+    (tmp_path / "kill").unlink()
+    data = load_or_generate(recipe=recipe, root=tmp_path / "data", workers=2, progress=False)
+    assert data.trajectories == list(small(45))
+    again = (tmp_path / "played").read_text().split()[len(before) :]
+    assert "0" in before
+    assert "0" not in again
 
 
 def test_data_of_another_task_are_refused(tmp_path: Path) -> None:
@@ -455,7 +503,7 @@ def test_published_layouts_are_read(layout: Callable[[Trajectory], str], recipe:
     originals = [recipe.play(index) for index in range(40)]
     file = tmp_path / "published.jsonl"
     file.write_text("\n".join(map(layout, originals)) + "\n\n")
-    read = list(read_lines(file))
+    read = list(PublishedMaze(path=file, like=recipe))
     assert len(read) == 40
     assert {trajectory.terminated for trajectory in read} == {True, False}
     for original, copy in zip(originals, read, strict=True):
@@ -468,20 +516,21 @@ def test_a_recorded_end_is_kept(recipe: SubMazeRecipe, tmp_path: Path) -> None:
     originals = [recipe.play(index) for index in range(10)]
     file = tmp_path / "published.jsonl"
     file.write_text("\n".join(published_partial(t, with_end=True) for t in originals))
-    assert [trajectory.turns for trajectory in read_lines(file)] == [trajectory.turns for trajectory in originals]
+    read = list(PublishedMaze(path=file, like=recipe))
+    assert [trajectory.turns for trajectory in read] == [trajectory.turns for trajectory in originals]
 
 
 def test_published_files_become_datasets(recipe: SubMazeRecipe, tmp_path: Path) -> None:
     file = tmp_path / "published.jsonl"
     file.write_text("\n".join(published_full(recipe.play(index)) for index in range(40)))
-    source = PublishedFile(path=file, like=recipe)
+    source = PublishedMaze(path=file, like=recipe)
     data = load_or_generate(recipe=source, root=tmp_path / "data", progress=False)
     assert (len(source), data.task, data.env_version, data.policy) == (40, "maze", Maze.version, "lmrl-gym")
     # Cells are read from the text, so the published "dataset average" can be computed.
     expected = recipe.statistics(recipe.play(index) for index in range(40))["empirical_policy_return"]
     assert data.statistics["empirical_policy_return"] == pytest.approx(expected)
     with pytest.raises(FileNotFoundError, match="no such file"):
-        PublishedFile(path=tmp_path / "missing.jsonl", like=recipe)
+        PublishedMaze(path=tmp_path / "missing.jsonl", like=recipe)
 
 
 STEP = {"state": "s\n", "action": "a\n", "reward": -1.0, "done": False}
@@ -509,18 +558,18 @@ HISTORY = {"text_history": ["s\n", "a\n"], "rewards": [0.0, -1.0], "dones": [Fal
         (json.dumps(HISTORY | {"dones": [False, "no"]}), "field 'dones', entry 1: expected true or false"),
     ],
 )
-def test_damaged_lines_name_file_line_and_field(line: str, message: str, tmp_path: Path) -> None:
+def test_damaged_lines_name_file_line_and_field(line: str, message: str, recipe: SubMazeRecipe, tmp_path: Path) -> None:
     file = tmp_path / "published.jsonl"
     file.write_text(json.dumps([STEP]) + "\n" + line + "\n")
     with pytest.raises(ValueError, match=rf"published\.jsonl, line 2, {message}"):
-        list(read_lines(file))
+        list(PublishedMaze(path=file, like=recipe))
 
 
-def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
+def test_bytes_that_are_no_text_are_told(recipe: SubMazeRecipe, tmp_path: Path) -> None:
     file = tmp_path / "published.jsonl"
     file.write_bytes(b"\xff\xfe\n")
     with pytest.raises(ValueError, match="line 1, the whole line: not JSON"):
-        list(read_lines(file))
+        list(PublishedMaze(path=file, like=recipe))
 
 
 # Configuration
@@ -546,14 +595,14 @@ def test_configuration_makes_the_data(task: str, memory: int, describe: str, tmp
 
 
 def test_configured_layouts_reach_the_data(tmp_path: Path) -> None:
-    drawn = "task.env.layout={_target_: lmrl.envs.grid.random_layout, rows: 7, columns: 7, seed: 0}"
+    drawn = "task.env.layout={_target_: lmrl.envs.parts.grid.random_layout, rows: 7, columns: 7, seed: 0}"
     for override in ("task.env.layout=umaze", drawn):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose(
                 overrides=["+task=maze", f"+data_dir={tmp_path}", "task.dataset.recipe.trajectories=5", override]
             )
         assert len(instantiate(cfg.task.dataset, progress=False)().trajectories) == 5
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("maze-*"))) == 2
 
 
 def test_every_move_is_known() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import lmrl.figures.maze as maze_figure
-from lmrl.envs.grid import MOVES
 from lmrl.envs.maze import Maze, optimal_values, read_position
+from lmrl.envs.parts.grid import MOVES
 from lmrl.figures.curves import learning_curves
 from lmrl.figures.maze import policy_map
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmrl.data.maze_recipe import expected_return
-from lmrl.envs.grid import LAYOUTS, MOVES, Layout, random_layout
 from lmrl.envs.maze import REWARDS, Maze, OptimalPlayer, optimal_values, read_position
+from lmrl.envs.parts.grid import LAYOUTS, MOVES, Layout, random_layout
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.rollout import Start, rollout
 from lmrl.text.trajectory import Turn

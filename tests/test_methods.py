@@ -19,19 +19,19 @@ from lmrl.training import build_stage, fit
 pytestmark = pytest.mark.slow
 
 LEAST = {
-    "bc": -1.7, "filtered_bc": -1.7, "mc_returns": -0.5, "rcbc": -1.7, "dpo": -1.7,
-    "ilql": 0.95, "cql": 0.95, "awr": 0.9, "offline_archer": 0.5,
-    "ppo": 0.9, "online_filtered_bc": 0.7, "grpo": 0.8, "rloo": 0.8, "archer": 0.5,
+    "bc": -1.0, "filtered_bc": -1.8, "mc_returns": -0.4, "rcbc": -2.0, "dpo": -0.4,
+    "ilql": 0.95, "cql": 0.95, "awr": 0.95, "offline_archer": 0.9,
+    "ppo": 0.9, "online_filtered_bc": 0.5, "grpo": 0.85, "rloo": 0.75, "archer": 0.6,
 }  # fmt: skip
-"""What each method has to reach: imitators the neighbourhood of the data (an untrained model is at -14), those that
-learn from values nearly the optimum."""
+"""What each method has to reach, somewhat below what seed 0 did: imitators the neighbourhood of the data (an untrained
+model is at -14), those that learn from values or from their own play nearly the optimum."""
 
 SHORTER = {
     "ilql": ["algo.steps=1200"],
     "cql": ["algo.steps=1200"],
     "awr": ["algo.critic.steps=1200"],
     "ppo": ["algo.steps=160", "algo.datamodule.rollouts=64"],
-    "online_filtered_bc": ["algo.steps=80", "algo.datamodule.rollouts=64"],
+    "online_filtered_bc": ["algo.steps=160", "algo.datamodule.rollouts=64"],
     "grpo": ["algo.steps=160", "algo.datamodule.rollouts=64"],
     "rloo": ["algo.steps=80", "algo.datamodule.rollouts=64"],
     "archer": ["algo.steps=600", "algo.datamodule.batch_size=256"],

@@ -22,8 +22,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lmrl.checks import ConfigError
-from lmrl.envs.grid import MOVES
 from lmrl.envs.maze import Maze, OptimalPlayer, optimal_values, read_position
+from lmrl.envs.parts.grid import MOVES
 from lmrl.policies.chat import Chat, ChatEndpoint, EndpointError
 from lmrl.policies.chat_settings import Retries, retry_after
 from lmrl.policies.core import Policy, Request

@@ -83,7 +83,11 @@ def _folder(task: Any) -> Path:
         return Path(task.dataset.folder)
     recipe = _recipe(task)
     place = folder_of(recipe, task.dataset.root)
-    return place if place.exists() else generate(recipe, task.dataset.root, published=_published(task))
+    return (
+        place
+        if place.exists()
+        else generate(recipe, task.dataset.root, published=_published(task), workers=task.dataset.get("workers"))
+    )
 
 
 def _generate(task: Any, options: argparse.Namespace) -> None:  # noqa: ARG001 - all commands share one signature

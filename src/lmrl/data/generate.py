@@ -1,14 +1,15 @@
 """Where a task's offline data come from: read if they are on disk, otherwise made by the task's recipe, once."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from filelock import FileLock
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lmrl.data import store
+from lmrl.data.parallel import processes_for, save_shards
 from lmrl.data.store import Dataset
 from lmrl.text.trajectory import Trajectory
 
@@ -46,6 +47,7 @@ def load_or_generate(
     root: str | Path,
     folder: str | Path | None = None,
     published: Mapping[str, int | float] | None = None,
+    workers: int | None = None,
     progress: bool = True,
 ) -> Dataset:
     """Return a task's offline data, making and storing them first if nobody has yet.
@@ -56,6 +58,8 @@ def load_or_generate(
             changed settings never meet old data.
         folder: read this dataset instead, whoever made it (imported data).
         published: the paper's statistics, for the card.
+        workers: how many processes make the data; `None`: all cores where it takes long, otherwise one. The rows do not
+            depend on it.
         progress: whether to show progress on standard error.
 
     Raises:
@@ -70,7 +74,7 @@ def load_or_generate(
     expected = store.fingerprint(task=recipe.task, env_version=recipe.env_version, recipe=recipe.settings())
     place = folder_of(recipe, root)
     if not place.exists():
-        generate(recipe, root, published=published, progress=progress)
+        generate(recipe, root, published=published, workers=workers, progress=progress)
     data = store.load(place)
     if data.fingerprint != expected:
         raise ValueError(
@@ -86,32 +90,55 @@ def folder_of(recipe: Recipe, root: str | Path) -> Path:
 
 
 def generate(
-    recipe: Recipe, root: str | Path, *, published: Mapping[str, int | float] | None = None, progress: bool = True
+    recipe: Recipe,
+    root: str | Path,
+    *,
+    published: Mapping[str, int | float] | None = None,
+    workers: int | None = None,
+    progress: bool = True,
 ) -> Path:
-    """Make and store the recipe's data, and return their folder; if another process was faster, keep its data."""
+    """Make and store the recipe's data, and return their folder; while another process makes them, wait for it."""
     place = folder_of(recipe, root)
-    try:
-        return save_recipe(recipe, place, published=published, progress=progress)
-    except OSError:
-        # Runs of a sweep begin at the same time: the one that renames second finds the first one's folder.
-        if not (place / store.DESCRIPTION).exists():
-            raise
-        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.with_name(f".{place.name}.lock")):  # runs of a sweep begin at the same time
+        if not place.exists():
+            save_recipe(recipe, place, published=published, workers=workers, progress=progress)
+    return place
 
 
 def save_recipe(
-    recipe: Recipe, folder: str | Path, *, published: Mapping[str, int | float] | None = None, progress: bool = True
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    published: Mapping[str, int | float] | None = None,
+    workers: int | None = None,
+    progress: bool = True,
 ) -> Path:
-    """Store the recipe's episodes in the folder, which must not exist, and return it."""
-    console = Console(file=sys.stderr, quiet=not progress)
-    episodes = track(recipe, description=f"making data of {recipe.task}", total=len(recipe), console=console)
-    return store.save(
-        episodes,
-        folder,
-        task=recipe.task,
-        policy=recipe.policy,
-        env_version=recipe.env_version,
-        recipe=recipe.settings(),
-        published=published,
-        statistics=recipe.statistics,
-    )
+    """Store the recipe's episodes in the folder, which must not exist, and return it.
+
+    Raises:
+        FileExistsError: the folder exists.
+        ValueError: an episode cannot be stored.
+    """
+    place = Path(folder)
+    if place.exists():
+        raise FileExistsError(f"{place} exists already: delete it first, or choose another folder")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    processes = processes_for(recipe, workers)
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True, quiet=not progress)) as bar:
+        task = bar.add_task(f"making data of {recipe.task}", total=len(recipe))
+        if processes > 1:
+            return save_shards(
+                recipe, place, processes=processes, published=published, on_episodes=lambda n: bar.advance(task, n)
+            )
+        episodes = (bar.advance(task) or episode for episode in recipe)
+        return store.save(
+            episodes,
+            place,
+            task=recipe.task,
+            policy=recipe.policy,
+            env_version=recipe.env_version,
+            recipe=recipe.settings(),
+            published=published,
+            statistics=recipe.statistics,
+        )

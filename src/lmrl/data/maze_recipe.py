@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from lmrl.envs.core import TextEnv
-from lmrl.envs.grid import MOVES, Cell, Layout
 from lmrl.envs.maze import TIME_OUT_REWARD, Maze, Rewards, optimal_values, read_position
+from lmrl.envs.parts.grid import MOVES, Cell, Layout
 from lmrl.text.trajectory import Trajectory, Turn
 
 

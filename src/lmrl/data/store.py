@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import uuid
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from lmrl.data.card import card
 from lmrl.data.rows import FEATURES, RowError, from_row, to_row
+from lmrl.data.statistics import Summary
 from lmrl.text.trajectory import Trajectory
 
 FORMAT = 1
@@ -48,35 +48,6 @@ def fingerprint(*, task: str, env_version: str, recipe: Mapping[str, Any]) -> st
     """Return 16 hexadecimal digits that stand for everything that decides what the data are."""
     content = json.dumps([FORMAT, task, env_version, dict(recipe)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-class Summary:
-    """Sums up episodes one by one, so that data larger than the memory can be described."""
-
-    def __init__(self) -> None:
-        self._count = self._successes = self._told = 0
-        self._sums = {"length": [0.0, 0.0], "return": [0.0, 0.0]}
-
-    def add(self, trajectory: Trajectory) -> Trajectory:
-        """Count one more episode, and return it."""
-        self._count += 1
-        self._told += "success" in trajectory.info
-        self._successes += bool(trajectory.info.get("success", False))
-        for name, value in (("length", trajectory.length), ("return", trajectory.total_reward)):
-            self._sums[name][0] += value
-            self._sums[name][1] += value * value
-        return trajectory
-
-    def statistics(self) -> dict[str, int | float]:
-        """Return number, length and return with standard deviations, and the success rate where it is known."""
-        numbers: dict[str, int | float] = {"trajectories": self._count}
-        for name, (total, squares) in self._sums.items():
-            mean = total / max(self._count, 1)
-            numbers[f"{name}_mean"] = mean
-            numbers[f"{name}_std"] = math.sqrt(max(squares / max(self._count, 1) - mean * mean, 0.0))
-        if self._told:
-            numbers["success_rate"] = self._successes / self._told
-        return numbers
 
 
 def save(
@@ -110,22 +81,47 @@ def save(
     if target.exists():
         raise FileExistsError(f"{target} exists already: delete it first, or choose another folder")
     names = {"task": task, "policy": policy, "env_version": env_version}
-    print_of = fingerprint(task=task, env_version=env_version, recipe=recipe)
     with _written_whole(target) as unfinished:
         summary = Summary()
-        counted = map(summary.add, trajectories)
-        numbered = ((f"{print_of[:8]}-{index:07d}", trajectory) for index, trajectory in enumerate(counted))
-        files = _write_rows((to_row(trajectory, episode_id=name, **names) for name, trajectory in numbered), unfinished)
+        writer = RowWriter(
+            unfinished, **names, fingerprint=fingerprint(task=task, env_version=env_version, recipe=recipe)
+        )
+        files = writer.write(map(summary.add, trajectories))
         if not files:
             raise ValueError(f"{target}: there are no episodes to store")
-        numbers = summary.statistics()
-        if statistics is not None:
-            numbers |= statistics(trajectory for name in files for _, trajectory in _read_file(unfinished / name))
-        contents = {"fingerprint": print_of, "recipe": dict(recipe), "statistics": numbers}
-        description = {"format": FORMAT, **names, **contents, "published": dict(published or {}), "files": files}
-        (unfinished / "README.md").write_text(card(description), encoding="utf-8")
-        (unfinished / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        finish(unfinished, names, recipe, files, summary, published=published, statistics=statistics)
     return target
+
+
+def finish(
+    folder: Path,
+    names: Mapping[str, str],
+    recipe: Mapping[str, Any],
+    files: Mapping[str, int],
+    summary: Summary,
+    *,
+    published: Mapping[str, int | float] | None = None,
+    statistics: Callable[[Iterable[Trajectory]], Mapping[str, int | float]] | None = None,
+) -> None:
+    """Describe written files, which makes their folder a dataset.
+
+    Args:
+        folder: where the files are.
+        names: `task`, `policy` and `env_version`.
+        recipe: the settings that made the episodes.
+        files: the files in order, and how many rows each has.
+        summary: has counted all episodes.
+        published: as for `save`.
+        statistics: as for `save`.
+    """
+    numbers = summary.statistics()
+    if statistics is not None:
+        numbers |= statistics(trajectory for name in files for _, trajectory in _read_file(folder / name))
+    print_of = fingerprint(task=names["task"], env_version=names["env_version"], recipe=recipe)
+    contents = {"fingerprint": print_of, "recipe": dict(recipe), "statistics": numbers}
+    description = {"format": FORMAT, **names, **contents, "published": dict(published or {}), "files": dict(files)}
+    (folder / "README.md").write_text(card(description), encoding="utf-8")
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -141,25 +137,48 @@ def _written_whole(target: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _write_rows(rows: Iterator[dict[str, Any]], folder: Path) -> dict[str, int]:
-    """Write Parquet files and return how many rows each has."""
-    files: dict[str, int] = {}
-    writer: pq.ParquetWriter | None = None
-    name = ""
-    try:
-        while group := list(islice(rows, ROWS_PER_GROUP)):
-            if writer is None or files[name] >= ROWS_PER_FILE:
-                if writer is not None:
-                    writer.close()
-                name = f"train-{len(files):05d}.parquet"
-                files[name] = 0
-                writer = pq.ParquetWriter(folder / name, FEATURES.arrow_schema, write_page_checksum=True)
-            writer.write_table(pa.Table.from_pylist(group, schema=FEATURES.arrow_schema))
-            files[name] += len(group)
-    finally:
-        if writer is not None:
-            writer.close()
-    return files
+class RowWriter:
+    """Writes episodes as Parquet files.
+
+    Args:
+        folder: where to.
+        task: the task's name.
+        policy: who played.
+        env_version: version of the environment that they were played in.
+        fingerprint: of the data; its beginning names the episodes.
+    """
+
+    def __init__(self, folder: Path, *, task: str, policy: str, env_version: str, fingerprint: str) -> None:
+        self._folder, self._prefix = folder, fingerprint[:8]
+        self._names = {"task": task, "policy": policy, "env_version": env_version}
+
+    def write(self, trajectories: Iterable[Trajectory], *, first: int = 0, number: int = 0) -> dict[str, int]:
+        """Write files and return how many rows each has.
+
+        Args:
+            trajectories: the episodes.
+            first: index of the first one in the whole data.
+            number: of the first file.
+        """
+        numbered = enumerate(trajectories, start=first)
+        rows = (to_row(t, episode_id=f"{self._prefix}-{index:07d}", **self._names) for index, t in numbered)
+        files: dict[str, int] = {}
+        writer: pq.ParquetWriter | None = None
+        name = ""
+        try:
+            while group := list(islice(rows, ROWS_PER_GROUP)):
+                if writer is None or files[name] >= ROWS_PER_FILE:
+                    if writer is not None:
+                        writer.close()
+                    name = f"train-{number + len(files):05d}.parquet"
+                    files[name] = 0
+                    writer = pq.ParquetWriter(self._folder / name, FEATURES.arrow_schema, write_page_checksum=True)
+                writer.write_table(pa.Table.from_pylist(group, schema=FEATURES.arrow_schema))
+                files[name] += len(group)
+        finally:
+            if writer is not None:
+                writer.close()
+        return files
 
 
 def _read_file(path: Path) -> Iterator[tuple[dict[str, Any], Trajectory]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lmrl.envs.core import StepResult, TextEnv
-from lmrl.envs.grid import MOVES, Cell, Layout
+from lmrl.envs.parts.grid import MOVES, Cell, Layout
 from lmrl.policies.core import Action, Request
 
 GYMNASIUM_IDS = {"lmrl/Maze-v0": ("Maze", {}), "lmrl/MazePO-v0": ("Maze", {"describe": "walls"})}

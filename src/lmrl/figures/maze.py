@@ -12,8 +12,8 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrow, FancyBboxPatch, Rectangle
 
-from lmrl.envs.grid import MOVES, Cell, Layout
 from lmrl.envs.maze import Maze, Solution, optimal_values
+from lmrl.envs.parts.grid import MOVES, Cell, Layout
 
 INK = "#1f2933"
 MUTED = "#6b7785"

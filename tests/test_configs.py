@@ -1,10 +1,14 @@
 """Every configuration file composes: each choice of each group, each sweep, each tuned pair."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, names
 from omegaconf import OmegaConf
+
+from lmrl.checks import ConfigError
+from lmrl.experiment import load_task
 
 GROUPS = ("task", "algo", "model", "hardware", "tracking", "experiment")
 
@@ -35,3 +39,16 @@ def test_a_sweep_overrides_what_exists(compose: Callable, path) -> None:
     assert sweep.hydra.mode == "MULTIRUN"
     for key in sweep.hydra.sweeper.params:
         assert OmegaConf.select(cfg, key) is not None, key
+
+
+def test_the_reported_evaluation_may_have_an_environment_of_its_own(compose: Callable, data_dir: Path) -> None:
+    options = ["task=maze", "algo=bc", f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3"]
+    same = load_task(compose(*options))
+    assert same.evaluation_env().settings == same.make_env().settings
+    other = load_task(compose(*options, "evaluation.env={layout: umaze}"))
+    assert (other.make_env().settings, other.evaluation_env().max_steps) == (same.make_env().settings, 100)
+    assert other.evaluation_env().layout.rows != other.make_env().layout.rows
+    with pytest.raises(ConfigError, match=r"evaluation\.env: .*maze: unknown layout|evaluation\.env: .*nowhere"):
+        load_task(compose(*options, "evaluation.env={layout: nowhere}"))
+    with pytest.raises(Exception, match="colour"):
+        load_task(compose(*options, "evaluation.env={colour: red}"))

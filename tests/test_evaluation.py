@@ -109,6 +109,21 @@ def test_episode_seeds_are_the_same_everywhere():
     assert all(0 <= episode_seed(seed, "test", 1) < 2**48 for seed in range(20))
 
 
+def test_a_limit_draws_from_the_whole_list_once_and_for_all():
+    whole = evaluation_starts(Corridor, 50, seed=0)
+    some = evaluation_starts(Corridor, 50, seed=0, limit=20)
+    assert len(some) == 20
+    assert some == [start for start in whole if start in some]
+    assert len({start.options["cell"] for start in some}) == 3
+    assert evaluation_starts(Corridor, 50, seed=0, limit=20) == some
+    assert evaluation_starts(Corridor, 50, seed=0, limit=150) == evaluation_starts(Corridor, 50, seed=0, limit=None)
+    other = evaluation_starts(Corridor, 50, seed=0, stream="validation", limit=20)
+    every = evaluation_starts(Corridor, 50, seed=0, stream="validation")
+    assert [every.index(start) for start in other] != [whole.index(start) for start in some]
+    with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
+        evaluation_starts(Corridor, 1, 0, limit=0)
+
+
 def test_nothing_to_play_is_an_error():
     with pytest.raises(ValueError, match="repeats must be at least 1"):
         evaluation_starts(Corridor, 0, 0)

@@ -4,7 +4,6 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmrl.data.maze_recipe import expected_return
-from lmrl.envs.maze import REWARDS, Maze, OptimalPlayer, optimal_values, read_position
+from lmrl.envs.maze import REWARDS, Maze, OptimalPlayer, RememberingPlayer, optimal_values, read_position
 from lmrl.envs.parts.grid import LAYOUTS, MOVES, Layout, random_layout
-from lmrl.policies.core import Action, Policy, Request
+from lmrl.policies.core import Policy, Request
 from lmrl.rollout import Start, rollout
 from lmrl.text.trajectory import Turn
 
@@ -280,31 +279,15 @@ def test_optimal_player_needs_its_position() -> None:
         OptimalPlayer().act([request])
 
 
-class OneStepMemory:
-    """Plays the partially observed double T, remembering only its last move."""
-
-    def act(self, requests: Sequence[Request]) -> list[Action]:
-        return [Action(self.move(request)) for request in requests]
-
-    def move(self, request: Request) -> str:
-        walls = request.history[-1].text
-        last = request.history[-2].text if len(request.history) > 1 else "move right\n"
-        rules = {
-            "There are walls above you, below you.\n": last
-            if last in ("move left\n", "move right\n")
-            else "move right\n",
-            "There are walls to your left, above you, below you.\n": "move right\n",
-            "There are walls to your right, above you, below you.\n": "move left\n",
-            "There are walls to your left, below you.\n": "move right\n",
-            "There are walls to your right, below you.\n": "move left\n",
-        }
-        return rules.get(walls, "move down\n")
-
-
 def test_published_maximum_of_the_partial_maze_is_beaten_by_one_step_of_memory() -> None:
     starts = [Start(0, options) for options in Maze().evaluation_starts()]
-    played = rollout(partial(Maze, describe="walls"), OneStepMemory(), starts, memory=2)
+    played = rollout(partial(Maze, describe="walls"), RememberingPlayer(), starts, memory=2)
     assert sum(trajectory.total_reward for trajectory in played) / 25 == pytest.approx(-7.24)
+
+
+def test_the_remembering_player_knows_one_maze() -> None:
+    with pytest.raises(ValueError, match="knows only the layout double_t, not 'umaze'"):
+        RememberingPlayer(layout="umaze")
 
 
 def test_exact_return_of_the_random_player_agrees_with_play() -> None:

@@ -474,9 +474,9 @@ def test_random_actions_are_equally_likely_and_follow_the_seed() -> None:
 def test_a_person_sees_the_news_and_types() -> None:
     shown: list[str] = []
     policy = HumanPolicy(write=shown.append, read=lambda prompt: "move up")
-    history = (said("old\n"), said("go\n", True), said("new\n"), said("and more\n"))
-    assert policy.act([Request(history)]) == [Action("move up\n")]
-    assert shown == ["new\nand more"]
+    history = (said("old\n"), Turn("go\n", is_action=True, reward=-1), said("new\n"), said("and more\n"))
+    assert policy.act([Request(history, earned=-3.5)]) == [Action("move up\n")]
+    assert shown == ["new\nand more", "[-1, -3.5 in all]"]
 
 
 def test_all_players_are_policies() -> None:

@@ -106,7 +106,9 @@ def test_environments_and_checks_import_without_torch() -> None:
 
 
 def test_every_import_is_declared() -> None:
-    declared = {canonicalize_name(Requirement(text).name) for text in PYPROJECT["project"]["dependencies"]}
+    project = PYPROJECT["project"]
+    texts = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
+    declared = {canonicalize_name(Requirement(text).name) for text in texts}
     owners = importlib.metadata.packages_distributions()
     known = sys.stdlib_module_names | {"lmrl"}
     for path in [*MODULES, ROOT / "run.py"]:

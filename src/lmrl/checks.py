@@ -13,7 +13,8 @@ class ConfigError(Exception):
 
 _POSITIVE = (
     "algo.steps", "algo.steps_per_epoch", "algo.accumulate", "algo.lr_scale", "algo.datamodule.batch_size",
-    "evaluation.repeats", "evaluation.slots", "validation.every_n_epochs", "validation.repeats",
+    "evaluation.repeats", "evaluation.episodes", "evaluation.slots",
+    "validation.every_n_epochs", "validation.repeats", "validation.episodes",
     "hardware.num_nodes", "model.optimizer.lr", "task.max_new_tokens",
 )  # fmt: skip
 

@@ -22,7 +22,9 @@ def episode_seed(seed: int, stream: str, index: int) -> int:
     return int.from_bytes(digest, "big")  # 48 bits: exact in JSON readers that only know floats
 
 
-def evaluation_starts(make_env: Callable[[], TextEnv], repeats: int, seed: int, *, stream: str = "test") -> list[Start]:
+def evaluation_starts(
+    make_env: Callable[[], TextEnv], repeats: int, seed: int, *, stream: str = "test", limit: int | None = None
+) -> list[Start]:
     """List every start of the benchmark `repeats` times, each episode with a seed of its own.
 
     Args:
@@ -31,16 +33,22 @@ def evaluation_starts(make_env: Callable[[], TextEnv], repeats: int, seed: int, 
         seed: the run's seed.
         stream: what the episodes are for. Episodes that select a checkpoint (`validation`) and those that are reported
             (`test`) must not be the same; different streams have different seeds.
+        limit: at most so many episodes, drawn from the whole list by seed and stream. `None`: all.
 
     Raises:
-        ValueError: `repeats` is not positive, or the environment knows no start.
+        ValueError: `repeats` or `limit` is not positive, or the environment knows no start.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    for name, value in (("repeats", repeats), ("episodes", limit)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
     every_start = [dict(options) for options in make_env().evaluation_starts()] * repeats
     if not every_start:
         raise ValueError("the environment has no evaluation starts")
-    return [Start(episode_seed(seed, stream, index), options) for index, options in enumerate(every_start)]
+    chosen = range(len(every_start))
+    if limit is not None and limit < len(every_start):
+        chance = np.random.default_rng(episode_seed(seed, f"{stream}/which", 0))
+        chosen = sorted(chance.choice(len(every_start), size=limit, replace=False).tolist())
+    return [Start(episode_seed(seed, stream, index), every_start[index]) for index in chosen]
 
 
 @dataclass(frozen=True, slots=True)

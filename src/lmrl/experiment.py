@@ -37,6 +37,9 @@ class Task:
     """What an experiment needs to know about its task."""
 
     make_env: Any
+    """Builds the environment of training and validation."""
+    evaluation_env: Any
+    """Builds the environment of the reported evaluation."""
     memory: int | None
     anchors: Anchors | None
     dataset: Dataset
@@ -85,7 +88,7 @@ def run(cfg: DictConfig) -> float:
             raise
     if summary is None:  # another process than the first
         return float("nan")
-    parts = {"folder": folder, "figures": folder / "figures", "policy": folder / "policy"}
+    parts = {"folder": folder} | {name: folder / name for name in ("figures", "records", "policy")}
     files = {name: place for name, place in parts.items() if place.exists()}
     print_summary(summary, files | ({"MLflow": log.place} if log.place else {}))
     return float(summary["eval"]["return_mean"])
@@ -121,10 +124,12 @@ def build_policy(cfg: DictConfig) -> Any:
 def load_task(cfg: DictConfig) -> Task:
     """Build the environment once, to see that it can be built, and load or make the task's data."""
     make_env = instantiate(cfg.task.env)
+    evaluation_env = instantiate(OmegaConf.merge(cfg.task.env, cfg.evaluation.env or {}))
     build("task.env", make_env)
+    build("evaluation.env", evaluation_env)
     anchors = Anchors.from_mapping(OmegaConf.to_container(cfg.task.score)) if cfg.task.get("score") else None  # type: ignore[arg-type]
     dataset = build("task.dataset", instantiate(cfg.task.dataset))
-    return Task(make_env, cfg.task.memory, anchors, dataset)
+    return Task(make_env, evaluation_env, cfg.task.memory, anchors, dataset)
 
 
 def build_materials(cfg: DictConfig, task: Task) -> Materials:
@@ -175,6 +180,7 @@ def _train(
         anchors=task.anchors,
         every_n_epochs=cfg.validation.every_n_epochs,
         repeats=cfg.validation.repeats,
+        episodes=cfg.validation.episodes,
         slots=cfg.evaluation.slots,
         seed=cfg.seed,
     )
@@ -217,13 +223,17 @@ def _report(
         log.log_file(path)
     for path in pictures:
         log.log_file(path, "figures")
+    for name, record in (cfg.task.get("records") or {}).items():
+        for path in instantiate(record)(trajectories=evaluation.trajectories, folder=folder / "records" / name):
+            log.log_file(path, f"records/{name}")
     log.log_evaluation(evaluation, memory=task.memory)
     return summary
 
 
 def final_evaluation(cfg: DictConfig, task: Task, policy: Policy) -> Evaluation:
     """Play the reported episodes, with progress."""
-    starts = evaluation_starts(task.make_env, cfg.evaluation.repeats, cfg.seed, stream="test")
+    env, cap = task.evaluation_env, cfg.evaluation.episodes
+    starts = evaluation_starts(env, cfg.evaluation.repeats, cfg.seed, stream="test", limit=cap)
     console, played, began = Console(stderr=True), 0, time.perf_counter()
 
     def progress(index: int, trajectory: Any) -> None:  # noqa: ARG001
@@ -232,7 +242,7 @@ def final_evaluation(cfg: DictConfig, task: Task, policy: Policy) -> Evaluation:
         if played % 200 == 0 or played == len(starts):
             console.print(f"evaluation {played}/{len(starts)} episodes ({time.perf_counter() - began:.0f} s)")
 
-    return evaluate(policy, task.make_env, starts, memory=task.memory, slots=cfg.evaluation.slots, on_episode=progress)
+    return evaluate(policy, env, starts, memory=task.memory, slots=cfg.evaluation.slots, on_episode=progress)
 
 
 def _load_chosen(cfg: DictConfig, stage: Stage) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lmrl.commands import compose_run, guarded
+
 _USAGE = """
   python -m lmrl.benchmark                            the training step and rollouts, on the maze
   python -m lmrl.benchmark --quick                    see in a minute that it works; its numbers mean nothing
@@ -33,44 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.repeats, options.steps, options.turns = 1, min(options.steps, 2), min(options.turns, 3)
     # Torch reads this when it is imported, so nothing above may import it.
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+    return guarded(lambda: _report(options))
 
-    from lmrl.checks import ConfigError
 
-    try:
-        report = _measure(options)
-    except (HydraException, OmegaConfBaseException, ConfigError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def _report(options: argparse.Namespace) -> None:
+    """Measure, and show the result."""
+    report = _measure(options)
     from lmrl.benchmark.tables import show
 
     show(report)
     print(f"\nall timings: {options.to}")
-    return 0
-
-
-def _compose(overrides: Sequence[str], folder: Path | None) -> Any:
-    """Return the configuration of an ILQL run on the CPU.
-
-    Raises:
-        FileNotFoundError: there is no configuration folder.
-    """
-    from hydra import compose, initialize_config_dir
-
-    from lmrl.checks import check_config
-
-    beside_sources = Path(__file__).resolve().parents[3] / "conf"
-    places = [folder] if folder else [Path.cwd() / "conf", beside_sources]
-    found = next((place for place in places if (place / "config.yaml").is_file()), None)
-    if found is None:
-        raise FileNotFoundError(f"no configuration folder with a config.yaml: looked at {', '.join(map(str, places))}")
-    task = [] if any(override.startswith("task=") for override in overrides) else ["task=maze"]
-    chosen = [*task, "algo=ilql", "hardware=cpu", "tracking=none", *overrides, "hydra.searchpath=[]"]
-    with initialize_config_dir(str(found.resolve()), version_base="1.3"):
-        cfg = compose("config", overrides=chosen)
-    check_config(cfg)
-    return cfg
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -80,7 +54,9 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     from lmrl.hardware import cpu_has_fast_bf16, quiet_libraries, set_threads
     from lmrl.summary import git_commit, versions, write_json
 
-    cfg = _compose(options.overrides, options.config)
+    task = [] if any(override.startswith("task=") for override in options.overrides) else ["task=maze"]
+    chosen = [*task, "algo=ilql", "hardware=cpu", "tracking=none", *options.overrides]
+    cfg = compose_run(chosen, options.config)
     quiet_libraries()
     set_threads(options.threads)
     training = []

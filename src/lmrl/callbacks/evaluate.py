@@ -28,6 +28,7 @@ class Evaluate(pl.Callback):
         anchors: the task's score anchors; without them no `eval/score` is logged.
         every_n_epochs: evaluate after each so many epochs.
         repeats: how often each start is played.
+        episodes: at most so many of these are played, the same every time; `None`: all.
         slots: how many environments a process plays at once.
         seed: the run's seed.
     """
@@ -40,6 +41,7 @@ class Evaluate(pl.Callback):
         anchors: Anchors | None,
         every_n_epochs: int = 1,
         repeats: int = 4,
+        episodes: int | None = None,
         slots: int = 64,
         seed: int = 0,
     ) -> None:
@@ -51,6 +53,7 @@ class Evaluate(pl.Callback):
         self.anchors = anchors
         self.every_n_epochs = every_n_epochs
         self.repeats = repeats
+        self.episodes = episodes
         self.slots = slots
         self.seed = seed
         self.latest: Evaluation | None = None
@@ -60,7 +63,7 @@ class Evaluate(pl.Callback):
         """Evaluate if it is time, and log the results."""
         if (trainer.current_epoch + 1) % self.every_n_epochs and not _is_last_epoch(trainer):
             return
-        starts = evaluation_starts(self.make_env, self.repeats, self.seed, stream="validation")
+        starts = evaluation_starts(self.make_env, self.repeats, self.seed, stream="validation", limit=self.episodes)
         self.latest = self._play(pl_module, starts, trainer.global_rank, trainer.world_size)
         numbers = self.latest.summary(self.anchors)
         logged = {

@@ -8,6 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from lmrl.commands import compose_task, guarded
+
 _USAGE = """
   python -m lmrl.data generate task=maze                       make the data of a task
   python -m lmrl.data inspect  task=maze --episodes 3          statistics and a few episodes
@@ -27,40 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--file", type=Path, help="the published file (import)")
     parser.add_argument("--config", type=Path, help="the configuration folder; default: conf")
     options = parser.parse_intermixed_args(arguments)
-    # The libraries are loaded only now, so that --help and typing errors answer at once.
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        _COMMANDS[options.command](_task(options.overrides, options.config), options)
-    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
-        # Hydra wraps what a constructor complained of; the complaint itself is what helps.
-        cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
-        print(f"error: {cause}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _task(overrides: Sequence[str], folder: Path | None) -> Any:
-    """Return the configuration of the task alone, so that data need neither a model nor an algorithm.
-
-    Raises:
-        FileNotFoundError: there is no configuration folder.
-    """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
-
-    beside_sources = Path(__file__).resolve().parents[3] / "conf"
-    places = [folder] if folder else [Path.cwd() / "conf", beside_sources]
-    found = next((place for place in places if (place / "task").is_dir()), None)
-    if found is None:
-        raise FileNotFoundError(f"no configuration folder with a task group: looked at {', '.join(map(str, places))}")
-    whole = OmegaConf.load(found / "config.yaml") if (found / "config.yaml").is_file() else OmegaConf.create()
-    root = {"defaults": ["_self_", {"task": "???"}], "data_dir": OmegaConf.select(whole, "data_dir") or "data"}
-    ConfigStore.instance().store(name="lmrl_data", node=root)
-    with initialize_config_dir(str(found.resolve()), version_base="1.3"):
-        return compose("lmrl_data", overrides=list(overrides)).task
+    return guarded(lambda: _COMMANDS[options.command](compose_task(options.overrides, options.config), options))
 
 
 def _recipe(task: Any) -> Any:

@@ -29,7 +29,7 @@ class RandomPolicy:
 
 
 class HumanPolicy:
-    """Asks a person.
+    """Asks a person, who is shown what is new and what the last action has earned.
 
     Args:
         ending: what is put behind each typed line, as the task's actions end in it.
@@ -53,4 +53,6 @@ class HumanPolicy:
         while news and not request.history[news - 1].is_action:
             news -= 1
         self._write("".join(turn.text for turn in request.history[news:]).rstrip("\n"))
+        if news:
+            self._write(f"[{request.history[news - 1].reward:+g}, {request.earned:g} in all]")
         return Action(self._read("> ") + self.ending)

@@ -1,0 +1,70 @@
+"""What the project's commands share: finding and composing the configuration, and one line for each mistake."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmrl.checks import ConfigError, check_config
+
+
+def configuration_folder(folder: Path | None) -> Path:
+    """Return the configuration folder: the given one, `conf` in the working folder, or the one beside the sources.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    beside_sources = Path(__file__).resolve().parents[2] / "conf"
+    places = [folder] if folder else [Path.cwd() / "conf", beside_sources]
+    found = next((place for place in places if (place / "task").is_dir()), None)
+    if found is None:
+        raise FileNotFoundError(f"no configuration folder with a task group: looked at {', '.join(map(str, places))}")
+    return found
+
+
+def compose_task(overrides: Sequence[str], folder: Path | None = None) -> Any:
+    """Return the configuration of a task alone, for what needs neither a model nor an algorithm.
+
+    Raises:
+        FileNotFoundError: there is no configuration folder.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    found = configuration_folder(folder)
+    whole = OmegaConf.load(found / "config.yaml") if (found / "config.yaml").is_file() else OmegaConf.create()
+    root = {"defaults": ["_self_", {"task": "???"}], "data_dir": OmegaConf.select(whole, "data_dir") or "data"}
+    ConfigStore.instance().store(name="lmrl_task", node=root)
+    with initialize_config_dir(str(found.resolve()), version_base="1.3"):
+        return compose("lmrl_task", overrides=list(overrides)).task
+
+
+def compose_run(overrides: Sequence[str], folder: Path | None = None) -> Any:
+    """Return the checked configuration of a run, as `run.py` composes it.
+
+    Raises:
+        FileNotFoundError: there is no configuration folder.
+        ConfigError: a value is missing or impossible.
+    """
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(configuration_folder(folder).resolve()), version_base="1.3"):
+        cfg = compose("config", overrides=[*overrides, "hydra.searchpath=[]"])
+    check_config(cfg)
+    return cfg
+
+
+def guarded(work: Callable[[], object]) -> int:
+    """Do the work and return the exit status; mistakes of the user's making end in one line on standard error."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        work()
+    except (HydraException, OmegaConfBaseException, ConfigError, ValueError, OSError, ImportError) as error:
+        # Hydra wraps what a constructor complained of; the complaint itself is what helps.
+        cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
+        print(f"error: {cause}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,1 @@
+"""Playing tasks in the terminal."""

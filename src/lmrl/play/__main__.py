@@ -1,0 +1,143 @@
+"""Play a task in the terminal, or let its scripted players play it: `python -m lmrl.play task=wordle`."""
+
+import argparse
+import math
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lmrl.commands import compose_task, guarded
+
+_USAGE = """
+  python -m lmrl.play task=wordle                              play an episode yourself
+  python -m lmrl.play task=wordle --save my_games              and keep it as data
+  python -m lmrl.play task=wordle --player expert              let the task's expert play the evaluation's episodes
+  python -m lmrl.play task=maze task.env.layout=umaze          anything like key=value changes the configuration
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lmrl.play", usage=_USAGE, description=__doc__)
+    parser.add_argument("overrides", nargs="*", help="task=NAME and other configuration overrides")
+    parser.add_argument("--player", default="human", help="human (default), or a name under task.players")
+    parser.add_argument("--episodes", type=int, help="how many; default: 1 for a person, else the whole evaluation")
+    parser.add_argument("--seed", type=int, help="of the starts; default: a new one for a person, else 0")
+    parser.add_argument("--save", type=Path, help="a new folder, for the finished episodes as a dataset")
+    parser.add_argument("--config", type=Path, help="the configuration folder; default: conf")
+    options = parser.parse_intermixed_args(arguments)
+    return guarded(lambda: _play(compose_task(options.overrides, options.config), options))
+
+
+def _play(task: Any, options: argparse.Namespace) -> None:
+    """Play the episodes, sum them up and store them.
+
+    Raises:
+        ValueError: an option is impossible.
+        FileExistsError: there is something where the episodes should be stored.
+    """
+    from hydra.utils import instantiate
+
+    from lmrl.evaluation import evaluation_starts
+    from lmrl.rollout import rollout
+
+    if options.save is not None and options.save.exists():
+        raise FileExistsError(f"{options.save} exists already: delete it first, or choose another folder")
+    is_person = options.player == "human"
+    policy, make_env = _player(task, options.player), instantiate(task.env)
+    seed = options.seed if options.seed is not None else secrets.randbelow(2**31) if is_person else 0
+    limit = options.episodes if options.episodes is not None else 1 if is_person else None
+    starts = evaluation_starts(make_env, task.evaluation.repeats, seed, stream="play", limit=limit)
+    if is_person:
+        _explain(task)
+    finished: dict[int, Any] = {}
+
+    def keep(index: int, episode: Any) -> None:
+        finished[index] = episode
+        if is_person:
+            _tell_end(episode)
+
+    try:
+        # A person sees the whole episode, and plays one at a time; players answer for many episodes at once.
+        memory, slots = (None, 1) if is_person else (task.memory, 64)
+        rollout(make_env, policy, starts, memory=memory, slots=slots, on_episode=keep)
+    except (EOFError, KeyboardInterrupt):
+        print("\nstopped: the unfinished episode does not count")
+    if finished:
+        episodes = {index: finished[index] for index in sorted(finished)}
+        _sum_up(task, options.player, [starts[index] for index in episodes], list(episodes.values()))
+        if options.save is not None:
+            _save(task, options, seed, list(episodes.values()))
+
+
+def _player(task: Any, name: str) -> Any:
+    """Build the player.
+
+    Raises:
+        ValueError: the task knows no player of that name.
+    """
+    from hydra.utils import instantiate
+
+    from lmrl.policies.scripted import HumanPolicy
+
+    if name == "human":
+        return HumanPolicy()
+    players = task.get("players") or {}
+    if name not in players:
+        raise ValueError(f"--player {name}: the task {task.name} has {', '.join(['human', *players])}")
+    return instantiate(players[name])
+
+
+def _explain(task: Any) -> None:
+    """Print the rules, as a prompted model is told them."""
+    if task.get("prompt"):
+        print(f"{task.prompt.rules.strip()}\n{task.prompt.get('actions', '')}\n")
+
+
+def _tell_end(episode: Any) -> None:
+    """Print what a person sees at the end of an episode."""
+    last = episode.turns[-1]
+    said = "" if last.is_action else last.text.rstrip("\n") + "\n"
+    reward = next(turn.reward for turn in reversed(episode.turns) if turn.is_action)
+    result = "success" if episode.info.get("success") else "no success" if episode.terminated else "time is up"
+    print(f"{said}[{reward:+g}]\n{result}: return {episode.total_reward:g} after {episode.length} actions")
+
+
+def _sum_up(task: Any, player: str, starts: Sequence[Any], episodes: Sequence[Any]) -> None:
+    """Print the result of all episodes, with score and interval."""
+    from omegaconf import OmegaConf
+
+    from lmrl.evaluation import summarize
+    from lmrl.scores import Anchors
+
+    anchors = Anchors.from_mapping(OmegaConf.to_container(task.score)) if task.get("score") else None  # type: ignore[arg-type]
+    numbers = summarize(episodes, anchors, starts=starts)
+    low, high = numbers["return_ci95"]
+    interval = f" ({low:.3f} to {high:.3f})" if math.isfinite(low) else ""
+    score = "" if numbers["score"] is None else f", score {numbers['score']:.1f}"
+    plural = "episode" if len(episodes) == 1 else "episodes"
+    print(
+        f"{task.name}, {player}, {len(episodes):,} {plural}: "
+        f"return {numbers['return_mean']:.3f}{interval}{score}, "
+        f"success {100 * numbers['success_rate']:.1f} %, invalid actions {100 * numbers['invalid_action_rate']:.1f} %, "
+        f"{numbers['turns_mean']:.2f} actions per episode"
+    )
+
+
+def _save(task: Any, options: argparse.Namespace, seed: int, episodes: Sequence[Any]) -> None:
+    """Store the episodes as a dataset of the task."""
+    from hydra.utils import instantiate
+
+    from lmrl.data import store
+
+    env = instantiate(task.env)()
+    settings = dict(getattr(env, "settings", {}))
+    recipe = {"player": options.player, "seed": seed, "episodes": len(episodes), "env": settings}
+    store.save(episodes, options.save, task=task.name, policy=options.player, env_version=env.version, recipe=recipe)
+    print(f"saved as data: task.dataset.folder={options.save}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Playing in the terminal: a person's episode, the scripted players of every task, and what is kept."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import names
+
+from lmrl.commands import compose_task
+from lmrl.data import store
+from lmrl.play.__main__ import main
+
+
+def type_in(typed: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "lmrl.play", *arguments]
+    return subprocess.run(command, input=typed, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_a_person_plays_sees_rewards_and_keeps_the_episode(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    walk = "move up\nfly\nmove right\nmove down\nmove down\n"
+    done = type_in(walk, "task=maze", 'task.env.layout="###/#.#/#G#/###"', "--seed", "3", "--save", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert "An action is exactly one of these four" in done.stdout  # the rules
+    assert "[-1, -1 in all]" in done.stdout
+    assert "[-4, -5 in all]" in done.stdout
+    assert "success: return -6 after 4 actions" in done.stdout
+    assert "maze, human, 1 episode: return -6.000, score" in done.stdout
+    (episode,) = store.read(folder)
+    said = [turn.text for turn in episode.turns if turn.is_action]
+    assert said == ["move up\n", "fly\n", "move right\n", "move down\n"]
+    assert [turn.reward for turn in episode.turns if turn.is_action] == [-1, -4, -1, 0]
+    assert episode.terminated
+    described = store.describe(folder)
+    assert (described["policy"], described["recipe"]["seed"]) == ("human", 3)
+    again = type_in(walk, "task=maze", "--save", str(folder))
+    assert (again.returncode, again.stderr.strip()) == (1, f"error: {folder} exists already: delete it first, or choose another folder")  # fmt: skip  # noqa: E501
+
+
+def test_leaving_early_keeps_what_was_finished(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    arguments = ["task=maze", 'task.env.layout="###/#.#/#G#/###"', "--episodes", "3", "--save", str(folder)]
+    done = type_in("move down\nmove up\n", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "stopped: the unfinished episode does not count" in done.stdout
+    assert [episode.length for episode in store.read(folder)] == [1]
+
+
+def test_an_unknown_player_is_told(capsys: pytest.CaptureFixture) -> None:
+    assert main(["task=maze", "--player", "chess_master"]) == 1
+    assert capsys.readouterr().err == "error: --player chess_master: the task maze has human, random, expert\n"
+
+
+@pytest.mark.parametrize("task", names("task"))
+def test_every_task_has_an_expert_better_than_chance(task: str, capsys: pytest.CaptureFixture) -> None:
+    returns = {}
+    for player in ("random", "expert"):
+        assert main([f"task={task}", "--player", player, "--episodes", "24"]) == 0
+        said = capsys.readouterr().out
+        assert f"{task}, {player}, 24 episodes" in said
+        returns[player] = float(said.split("return ")[1].split()[0])
+    score = compose_task([f"task={task}"]).score
+    assert returns["expert"] > score.data > returns["random"]

@@ -35,8 +35,8 @@ def small(stage: DictConfig) -> None:
         for name, size in sizes.items():
             if name in stage.datamodule and stage.datamodule[name] is not None:
                 stage.datamodule[name] = size
-    if "max_steps" in stage.datamodule.get("env", {}):
-        stage.datamodule.env.max_steps = 6  # an untrained model goes nowhere, at length
+    for limit in {"max_steps", "max_moves"} & set(stage.datamodule.get("env", {})):
+        stage.datamodule.env[limit] = 6  # an untrained model goes nowhere, at length
     for earlier in ("prior", "critic"):
         if stage.get(earlier):
             small(stage[earlier])
@@ -48,11 +48,11 @@ def pair(compose: Callable, data_dir: Path) -> Callable[[str, str], SimpleNamesp
 
     @functools.cache
     def built(task_name: str, algo_name: str) -> SimpleNamespace:
-        cfg = compose(f"task={task_name}", f"algo={algo_name}", f"data_dir={data_dir}", "algo.datamodule.filter=null")
+        cfg = compose(f"task={task_name}", f"algo={algo_name}", f"data_dir={data_dir}", "algo.datamodule.filter=null",
+                      "task.dataset.recipe.trajectories=60")  # fmt: skip
         task = load_task(cfg)
-        task.dataset.trajectories[:] = task.dataset.trajectories[:60]
         small(cfg.algo)
-        materials = prior.after_earlier_stages(cfg, cfg.algo, task_name, build_materials(cfg, task), "first 60")
+        materials = prior.after_earlier_stages(cfg, cfg.algo, task_name, build_materials(cfg, task), "60")
         module, datamodule = build_stage(cfg, cfg.algo, materials)
         rows = module.prepare(datamodule.episodes())
         return SimpleNamespace(cfg=cfg, task=task, module=module, rows=rows, codec=materials.codec, materials=materials)

@@ -229,7 +229,8 @@ def test_acting_and_training_agree_on_log_probabilities(built: SimpleNamespace) 
     """What was played token by token with a cache has the same log-probabilities in training's one forward pass."""
     task, policy = built.task, built.module.policy()
     starts = [Start(seed) for seed in range(3)]
-    played = rollout(lambda: task.make_env(max_steps=12), policy, starts, memory=task.memory, slots=2)
+    limits = {name: 12 for name in ("max_steps", "max_moves") if name in built.cfg.task.env}
+    played = rollout(lambda: task.make_env(**limits), policy, starts, memory=task.memory, slots=2)
     worst = check_log_probs(
         played, policy.log_probs, codec=built.codec, memory=task.memory, tolerance=1e-4, seen=built.module.seen
     )

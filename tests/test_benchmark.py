@@ -53,8 +53,8 @@ def test_both_sides_have_the_same_loss_and_gradients(settings: dict[str, Workloa
     loss.backward()
     reference.backward()
     pairs = [*zip(trunk(ours.lm).parameters(), plain.trunk.parameters(), strict=True)]
-    pairs += zip(ours.critics.heads.parameters(), [*plain.q1.parameters(), *plain.q2.parameters()], strict=True)
-    pairs += zip(ours.v.parameters(), plain.v.parameters(), strict=True)
+    pairs += zip(ours.critic.q_heads.parameters(), [*plain.q1.parameters(), *plain.q2.parameters()], strict=True)
+    pairs += zip(ours.critic.v_head.parameters(), plain.v.parameters(), strict=True)
     largest = max(float(p.grad.abs().max()) for _, p in pairs if p.grad is not None)
     assert largest > 1e-3
     for a, b in pairs:

@@ -189,8 +189,8 @@ def test_awr_reads_the_critic_that_ilql_wrote(make: Callable, tmp_path: Path) ->
     batch = collate(rows[:50], pad_id=found.materials.codec.pad_id)
     with torch.no_grad():
         states = ilql.hidden(ilql.lm, batch)[batch.row, batch.position]
-        q = torch.stack([head(states) for head in ilql.critics.heads]).amin(0)
-        expected = q.gather(-1, batch.action[:, None])[:, 0] - ilql.v(states)[:, 0]
+        q = torch.stack([head(states) for head in ilql.critic.q_heads]).amin(0)
+        expected = q.gather(-1, batch.action[:, None])[:, 0] - ilql.critic.v(states)
     assert expected.std() > 0.1
     torch.testing.assert_close(batch.extras["advantage"], expected, rtol=1e-4, atol=1e-4)
 

@@ -124,10 +124,10 @@ class PlainILQL(nn.Module):
     def __init__(self, ours: Any) -> None:
         super().__init__()
         self.trunk = plain_trunk(trunk(ours.lm))
-        self.q1, self.q2 = (copy.deepcopy(head) for head in ours.critics.heads)
-        self.v = copy.deepcopy(ours.v)
+        self.q1, self.q2 = (copy.deepcopy(head) for head in ours.critic.q_heads)
+        self.v = copy.deepcopy(ours.critic.v_head)
         self.target_trunk = plain_trunk(trunk(ours.target.lm)).requires_grad_(False).eval()
-        self.target_q1, self.target_q2 = (copy.deepcopy(head) for head in ours.target.heads)
+        self.target_q1, self.target_q2 = (copy.deepcopy(head) for head in ours.target.q_heads)
         self.expectile, self.cql_weight, self.polyak = ours.expectile, ours.cql_weight, ours.polyak
 
     def loss(self, batch: PlainBatch) -> Float[Tensor, ""]:

@@ -129,6 +129,6 @@ def _random(name: str, what: str, cfg: DictConfig, materials: Materials, batch_s
 def _randomise(module: Any) -> None:
     """Give heads and targets weights of their own: heads start at zero, where almost any two losses agree."""
     generator = torch.Generator().manual_seed(0)
-    for network in (module.critics.heads, module.v, module.target):
+    for network in (module.critic.q_heads, module.critic.v_head, module.target):
         for weight in network.parameters():
             weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.02)

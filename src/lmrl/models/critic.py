@@ -30,6 +30,10 @@ class Critic(nn.Module):
         self.q_heads = nn.ModuleList(qs)
         self.v_head = v
 
+    def heads(self) -> dict[str, nn.Module]:
+        """Return the heads by the names they are exported under."""
+        return {"q": self.q_heads} | ({} if self.v_head is None else {"v": self.v_head})
+
     def qs(self, states: Float[Tensor, "N D"]) -> list[Float[Tensor, "N V"]]:
         """Return each head's values of all tokens."""
         return [head(states) for head in self.q_heads]

@@ -237,9 +237,7 @@ class CQL(Algorithm):
 
     def export(self, folder: Path) -> None:
         """Write the prior as a plain language model, and the critic with its heads beside it."""
-        heads: dict[str, nn.Module] = {"q": self.critic.q_heads}
-        if self.critic.v_head is not None:
-            heads["v"] = self.critic.v_head
+        heads = self.critic.heads()
         export_guided(folder, prior=self.prior, critic=self.lm, heads=heads, codec=self.codec, beta=self.beta)
 
     def acting_lms(self) -> tuple[nn.Module, ...]:

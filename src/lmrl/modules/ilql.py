@@ -46,8 +46,8 @@ from lmrl.functional import (
     return_share,
     weighted_mean,
 )
-from lmrl.models.backbone import lm_logits, vocabulary, width
-from lmrl.models.heads import ValueHead
+from lmrl.models.backbone import lm_logits
+from lmrl.models.critic import new_critic
 from lmrl.modules.base import Algorithm, Logs, export_guided, frozen
 from lmrl.policies.decoding import GuidedLogits
 from lmrl.text.returns import average_returns, with_returns
@@ -86,29 +86,6 @@ def ilql_loss(
     return q_loss + v_loss + cql_weight * cql, {"q": q_loss, "v": v_loss, "cql": cql}
 
 
-class Critics(nn.Module):
-    """A language model's trunk with two action-value heads.
-
-    Args:
-        lm: the language model; its own head stays unused.
-        head: arguments of the value heads.
-    """
-
-    def __init__(self, lm: nn.Module, **head: Any) -> None:
-        super().__init__()
-        self.lm = lm
-        self.heads = nn.ModuleList(ValueHead(width=width(lm), outputs=vocabulary(lm), **head) for _ in range(2))
-
-    def qs(self, states: Float[Tensor, "N D"]) -> list[Float[Tensor, "N V"]]:
-        """Return both critics' values of all tokens."""
-        return [head(states) for head in self.heads]
-
-
-def smaller(critics: Any, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
-    """Return the smaller of both critics' values, token by token."""
-    return torch.stack(critics.qs(states)).amin(0)
-
-
 class ILQL(Algorithm):
     """Implicit language Q-learning.
 
@@ -126,6 +103,8 @@ class ILQL(Algorithm):
         head_bias: initial value of Q and V.
         common: see `Algorithm`.
     """
+
+    target: Any
 
     def __init__(
         self,
@@ -158,9 +137,8 @@ class ILQL(Algorithm):
         self.monte_carlo_steps, self.monte_carlo_decay = monte_carlo_steps, monte_carlo_decay
         self.monte_carlo_share = monte_carlo_share
         self.prior = frozen(copy.deepcopy(self.lm))
-        self.critics = Critics(self.lm, hidden=head_hidden, bias=head_bias)
-        self.v = ValueHead(width=width(self.lm), outputs=1, hidden=head_hidden, bias=head_bias)
-        self.target = frozen(copy.deepcopy(self.critics))
+        self.critic = new_critic(self.lm, state_values=True, hidden=head_hidden, bias=head_bias)
+        self.target = frozen(copy.deepcopy(self.critic))
 
     def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
         """Attach returns if training starts with them."""
@@ -172,13 +150,13 @@ class ILQL(Algorithm):
         """Compute states once, then the three terms where actions are."""
         hidden = self.hidden(self.lm, batch)
         states = hidden[batch.row, batch.position]
-        v = self.v(states).squeeze(-1)
+        v = self.critic.v(states)
         with torch.no_grad():
             bellman_target = self.bellman_target(hidden, batch)
             slow = self.hidden(self.target.lm, batch)[batch.row, batch.position]
-            target_q = pick(smaller(self.target, slow), batch.action)
+            target_q = pick(self.target.smallest(slow), batch.action)
         loss, logs = ilql_loss(
-            self.critics.qs(states),
+            self.critic.qs(states),
             target_q,
             v,
             bellman_target,
@@ -194,7 +172,7 @@ class ILQL(Algorithm):
         share = self.return_share()
         if share == 1:
             return batch.extras["returns"]
-        next_v = self.v(self.successor_states(self.lm, hidden, batch)).squeeze(-1) * batch.bootstraps
+        next_v = self.critic.v(self.successor_states(self.lm, hidden, batch)) * batch.bootstraps
         target = batch.reward + discount_factors(self.gamma, batch.ends_turn, self.discount_per) * next_v
         return target if share == 0 else torch.lerp(target, batch.extras["returns"], share)
 
@@ -204,18 +182,12 @@ class ILQL(Algorithm):
 
     def after_step(self) -> None:
         """Let the target critics follow."""
-        polyak_(self.target, self.critics, self.polyak)
+        polyak_(self.target, self.critic, self.polyak)
 
     def export(self, folder: Path) -> None:
         """Write the prior as a plain language model, and the critic with its heads beside it."""
-        export_guided(
-            folder,
-            prior=self.prior,
-            critic=self.lm,
-            heads={"q": self.critics.heads, "v": self.v},
-            codec=self.codec,
-            beta=self.beta,
-        )
+        heads = self.critic.heads()
+        export_guided(folder, prior=self.prior, critic=self.lm, heads=heads, codec=self.codec, beta=self.beta)
 
     def acting_lms(self) -> tuple[nn.Module, ...]:
         """Return the prior and the critics' language model."""
@@ -224,12 +196,12 @@ class ILQL(Algorithm):
     def next_logits(self, hidden: tuple[Tensor, ...]) -> GuidedLogits:
         """Guide the frozen prior with the smaller critic."""
         prior = lm_logits(self.prior, hidden[0]).log_softmax(-1)
-        return GuidedLogits(prior + self.beta * smaller(self.critics, hidden[1]), prior)
+        return GuidedLogits(prior + self.beta * self.critic.smallest(hidden[1]), prior)
 
     def token_scores(self, hidden: tuple[Tensor, ...], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Score proposals by their advantage Q - V."""
-        return pick(smaller(self.critics, hidden[1]), tokens) - self.v(hidden[1]).squeeze(-1)
+        return pick(self.critic.smallest(hidden[1]), tokens) - self.critic.v(hidden[1])
 
     def values(self) -> Callable[[tuple[Tensor, ...]], Float[Tensor, " b"]]:
         """Read V from the critics' trunk."""
-        return lambda hidden: self.v(hidden[1]).squeeze(-1)
+        return lambda hidden: self.critic.v(hidden[1])

@@ -1,6 +1,7 @@
 """Shared by all tests: configurations, small models, and the pairs of task and algorithm."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,15 +10,34 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parents[1]
+ENGINE_TASKS = {"chess", "endgames"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one worker run what shares a fixture: the tests of a file, and of one algorithm where there are many."""
+    """Let one worker run what shares a fixture: the tests of a file, and of one algorithm where there are many.
+
+    Where Stockfish is not installed, tests of the tasks that are played against it are skipped, saying so; with the
+    variable LMRL_REQUIRE_ENGINE, as in the continuous integration, they fail instead.
+    """
+    without_engine = "" if os.environ.get("LMRL_REQUIRE_ENGINE") else missing_engine()
     for item in items:
         chosen = getattr(item, "callspec", None)
         values = [] if chosen is None else [chosen.params.get(key) for key in ("algorithm", "built", "algo")]
         algo = next((v[-1] if isinstance(v, tuple) else v for v in values if v is not None), "")
         item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{algo}"))
+        if without_engine and chosen is not None and ENGINE_TASKS & set(re.findall(r"[a-z]+", chosen.id.lower())):
+            item.add_marker(pytest.mark.skip(reason=without_engine))
+
+
+def missing_engine() -> str:
+    """Return why the chess engine cannot be played against, or nothing."""
+    from lmrl.envs.parts.engine import find_engine
+
+    try:
+        find_engine()
+    except (FileNotFoundError, ImportError) as error:
+        return str(error)
+    return ""
 
 
 def names(group: str) -> list[str]:

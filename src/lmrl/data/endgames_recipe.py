@@ -1,0 +1,112 @@
+"""The behaviour data of end games: a strong player who moves at random now and then (arXiv 2311.18232, C.5)."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from lmrl.data.chess_recipe import checked_game, game_seed, game_statistics, play_game
+from lmrl.envs.chess import RandomMover
+from lmrl.envs.core import TextEnv
+from lmrl.envs.parts.engine import shared_engines
+from lmrl.envs.parts.positions import Move, move_text, read_state
+from lmrl.envs.parts.search import Search
+from lmrl.policies.core import Request
+from lmrl.text.trajectory import Trajectory, Turn
+
+
+class RandomizedEndgames:
+    """Plays end games in which White makes a random legal move with probability epsilon, else Stockfish's.
+
+    Epsilon is drawn evenly from [0, 1) for each game. Stockfish plays at full strength to a fixed depth, and remembers
+    its searches within a game, as LMRL-Gym's did: without that it repeats itself in a tenth of the games. With a
+    repeatable opponent (any but `reference`) the data depend on the seed alone.
+
+    Args:
+        env: builds the end games.
+        task: the name that is stored with the data.
+        trajectories: how many games there are.
+        seed: seed of everything.
+        depth: how far Stockfish looks, in half-moves.
+        max_moves: turns after which a recording is cut off.
+    """
+
+    policy = "stockfish-and-random"
+    version = 1
+    """Changes whenever the same arguments give other data."""
+
+    def __init__(
+        self,
+        *,
+        env: Callable[[], TextEnv],
+        task: str,
+        trajectories: int = 4_000,
+        seed: int = 0,
+        depth: int = 8,
+        max_moves: int = 100,
+    ) -> None:
+        game = checked_game(env())
+        if trajectories < 1 or depth < 1:
+            raise ValueError(f"endgames data: trajectories and depth must be positive, got {trajectories}, {depth}")
+        if not 1 <= max_moves <= game.max_moves:
+            raise ValueError(
+                f"endgames data: max_moves must be from 1 to the environment's {game.max_moves}, got {max_moves}"
+            )
+        self.task, self.env_version = task, game.version
+        self._game, self._trajectories, self._seed, self._depth = game, trajectories, seed, depth
+        self._max_moves = max_moves
+        self._random = RandomMover()
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return everything that decides what the data are."""
+        return {
+            "recipe": "lmrl.data.endgames_recipe.RandomizedEndgames",
+            "version": self.version,
+            "chess": dict(self._game.settings),
+            "trajectories": self._trajectories,
+            "seed": self._seed,
+            "depth": self._depth,
+            "max_moves": self._max_moves,
+        }
+
+    def __len__(self) -> int:
+        return self._trajectories
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        return (self.play(index) for index in range(self._trajectories))
+
+    def play(self, index: int) -> Trajectory:
+        """Play one game; with a repeatable opponent it depends on the seed and its index only."""
+        seed = game_seed(self._seed, index)
+        chance = np.random.default_rng([self._seed, 1, index])
+        # White's engine belongs to this game alone until its end, so that what it remembers is repeatable.
+        engines = shared_engines(self._game.partner.path, processes=1, hash_megabytes=1, purpose="end games of data")
+        engines.new_game()
+        epsilon = float(chance.random())
+        info: dict[str, Any] = {"epsilon": epsilon, "engine_moves": 0}
+
+        def choose(text: str, turn: int) -> str:
+            if chance.random() < epsilon:
+                request = Request((Turn(text, is_action=False),), seed=seed, turn=turn)
+                return self._random.act([request])[0].text
+            info["engine_moves"] += 1
+            board = read_state(text)
+            (answer,) = engines.ask([board.fen()], Search(depth=self._depth, remembers=True))
+            return move_text(board, Move.from_uci(answer[0].move))
+
+        return play_game(self._game, seed, choose, info, max_moves=self._max_moves)
+
+    def statistics(self, trajectories: Iterable[Trajectory]) -> dict[str, int | float]:
+        """Return the statistics of the games, and what share of the moves the engine made, if that is known."""
+        moves, engine, kept = {True: 0, False: 0}, {True: 0, False: 0}, []
+        for trajectory in trajectories:
+            kept.append(trajectory)
+            if "engine_moves" in trajectory.info:
+                moves[trajectory.info["success"]] += trajectory.length
+                engine[trajectory.info["success"]] += trajectory.info["engine_moves"]
+        numbers = game_statistics(kept)
+        if sum(moves.values()):
+            numbers["engine_move_share"] = sum(engine.values()) / sum(moves.values())
+            numbers["wins_engine_move_share"] = engine[True] / max(moves[True], 1)
+            numbers["wins_state_share"] = moves[True] / sum(moves.values())
+        return numbers

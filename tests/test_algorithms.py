@@ -16,6 +16,7 @@ from lmrl import prior
 from lmrl.experiment import build_materials, load_task
 from lmrl.models.backbone import lm_logits, trunk
 from lmrl.models.heads import ValueHead
+from lmrl.modules.base import Algorithm
 from lmrl.policies.core import Request
 from lmrl.policies.exactness import check_log_probs
 from lmrl.policies.language_model import LanguageModelPolicy
@@ -77,7 +78,15 @@ def batch_of(found: SimpleNamespace, count: int = 16) -> TokenBatch:
     return collate(found.rows[:count], pad_id=found.codec.pad_id)
 
 
+def wake(module: Algorithm) -> None:
+    """Give value heads weights: at zero, as they start, they let no gradient through, and may already be right."""
+    for head in module.modules():
+        if isinstance(head, ValueHead):
+            torch.nn.init.normal_(head.output.weight)
+
+
 def test_every_pair_computes_a_loss_and_acts(built: SimpleNamespace) -> None:
+    wake(built.module)
     loss, logs = built.module.loss(batch_of(built))
     assert torch.isfinite(loss)
     loss.backward()
@@ -129,9 +138,7 @@ def test_no_gradient_reaches_tokens_after_the_last_decision(algorithm: SimpleNam
         # Its critic reads whole utterances, and its actor speaks anew: test_archer.py compares them by brute force.
         return
     module.non_action_weight = 0.0
-    for head in module.modules():
-        if isinstance(head, ValueHead):  # at zero, as they start, they would let no gradient through at all
-            torch.nn.init.normal_(head.output.weight)
+    wake(module)
     batch = batch_of(algorithm, 4)
     embedding = module.lm.get_input_embeddings()
     seen: list[torch.Tensor] = []

@@ -29,6 +29,7 @@ class RandomizedEndgames:
         seed: seed of everything.
         depth: how far Stockfish looks, in half-moves.
         max_moves: turns after which a recording is cut off.
+        episodes_per_start: how many games in a row begin with the same position, for methods that compare such games.
     """
 
     policy = "stockfish-and-random"
@@ -44,17 +45,20 @@ class RandomizedEndgames:
         seed: int = 0,
         depth: int = 8,
         max_moves: int = 100,
+        episodes_per_start: int = 1,
     ) -> None:
         game = checked_game(env())
-        if trajectories < 1 or depth < 1:
-            raise ValueError(f"endgames data: trajectories and depth must be positive, got {trajectories}, {depth}")
+        positive = {"trajectories": trajectories, "depth": depth, "episodes_per_start": episodes_per_start}
+        for name, value in positive.items():
+            if value < 1:
+                raise ValueError(f"endgames data: {name} must be positive, got {value}")
         if not 1 <= max_moves <= game.max_moves:
             raise ValueError(
                 f"endgames data: max_moves must be from 1 to the environment's {game.max_moves}, got {max_moves}"
             )
         self.task, self.env_version = task, game.version
         self._game, self._trajectories, self._seed, self._depth = game, trajectories, seed, depth
-        self._max_moves = max_moves
+        self._max_moves, self._episodes_per_start = max_moves, episodes_per_start
         self._random = RandomMover()
 
     def settings(self) -> Mapping[str, Any]:
@@ -67,6 +71,7 @@ class RandomizedEndgames:
             "seed": self._seed,
             "depth": self._depth,
             "max_moves": self._max_moves,
+            "episodes_per_start": self._episodes_per_start,
         }
 
     def __len__(self) -> int:
@@ -77,7 +82,7 @@ class RandomizedEndgames:
 
     def play(self, index: int) -> Trajectory:
         """Play one game; with a repeatable opponent it depends on the seed and its index only."""
-        seed = game_seed(self._seed, index)
+        seed = game_seed(self._seed, index // self._episodes_per_start)
         chance = np.random.default_rng([self._seed, 1, index])
         # White's engine belongs to this game alone until its end, so that what it remembers is repeatable.
         engines = shared_engines(self._game.partner.path, processes=1, hash_megabytes=1, purpose="end games of data")

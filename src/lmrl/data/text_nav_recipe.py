@@ -46,6 +46,7 @@ class HalfwayRecipe:
         seed: seed of everything.
         greedy: probability of beginning the walkthrough in a room of the player's own half.
         far: probability of the player who knows the half far from the fridge, and hardly ever wins.
+        episodes_per_start: how many episodes in a row begin alike, for methods that compare such episodes.
     """
 
     policy = "half-house walkthroughs"
@@ -61,18 +62,20 @@ class HalfwayRecipe:
         seed: int = 0,
         greedy: float = 1.0,
         far: float = 0.75,
+        episodes_per_start: int = 1,
     ) -> None:
         for name, value in (("greedy", greedy), ("far", far)):
             if not 0 <= value <= 1:
                 raise ValueError(f"text_nav data: {name} must be a probability, got {value}")
-        if trajectories < 1:
-            raise ValueError(f"text_nav data: trajectories must be positive, got {trajectories}")
+        for name, value in (("trajectories", trajectories), ("episodes_per_start", episodes_per_start)):
+            if value < 1:
+                raise ValueError(f"text_nav data: {name} must be positive, got {value}")
         house = env()
         if not isinstance(house, TextNav):
             raise ValueError(f"text_nav data: env must build a TextNav, but it builds a {type(house).__name__}")
         self.task, self.env_version = task, house.version
         self._env, self._trajectories, self._seed = house, trajectories, seed
-        self._greedy, self._far = greedy, far
+        self._greedy, self._far, self._episodes_per_start = greedy, far, episodes_per_start
 
     def settings(self) -> Mapping[str, Any]:
         """Return everything that decides what the data are."""
@@ -84,6 +87,7 @@ class HalfwayRecipe:
             "seed": self._seed,
             "greedy": self._greedy,
             "far": self._far,
+            "episodes_per_start": self._episodes_per_start,
         }
 
     def __len__(self) -> int:
@@ -94,8 +98,11 @@ class HalfwayRecipe:
 
     def play(self, index: int) -> Trajectory:
         """Play one episode; it depends on the seed and its index only."""
-        seed = int(np.random.SeedSequence([self._seed, index]).generate_state(1)[0])
-        chance = random.Random(seed)
+        seed, chance_seed = (
+            int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+            for number in (index // self._episodes_per_start, index)
+        )
+        chance = random.Random(chance_seed)
         player = "far" if chance.random() < self._far else "near"
         observation, start = self._env.reset(seed=seed)
         turns = [Turn(observation, is_action=False)]

@@ -105,6 +105,7 @@ def test_every_pair_computes_a_loss_and_acts(built: SimpleNamespace) -> None:
 
 def test_the_loss_falls_on_one_batch(algorithm: SimpleNamespace) -> None:
     module, batch = algorithm.module, batch_of(algorithm)
+    wake(module)
     optimizer = instantiate(algorithm.cfg.model.optimizer, lr=1e-3)([p for p in module.parameters() if p.requires_grad])
     first = None
     for _ in range(30):
@@ -171,6 +172,7 @@ def test_the_initial_policy_is_the_prior(pair: Callable, algo: str) -> None:
 def test_state_dict_holds_all_networks(algorithm: SimpleNamespace) -> None:
     """A fresh module that loads the weights of a trained one computes the same loss and actions, targets included."""
     module, batch = algorithm.module, batch_of(algorithm)
+    wake(module)
     optimizer = instantiate(algorithm.cfg.model.optimizer, lr=1e-2)([p for p in module.parameters() if p.requires_grad])
     for _ in range(3):
         optimizer.zero_grad()

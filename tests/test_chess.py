@@ -479,7 +479,7 @@ def test_statistics_tell_who_moved(endgames: RandomizedEndgames, tmp_path: Path)
         (EngineGames, {"trajectories": 0}, "trajectories and games_per_elo must be positive"),
         (EngineGames, {"elo_low": 1700}, "elo_low must be from 0 to elo_high"),
         (EngineGames, {"env": partial(Chess, opponent="nodes")}, "the opponent must be depth1 or reference"),
-        (RandomizedEndgames, {"depth": 0}, "trajectories and depth must be positive"),
+        (RandomizedEndgames, {"depth": 0}, "depth must be positive, got 0"),
         (RandomizedEndgames, {"max_moves": 401}, "max_moves must be from 1 to the environment's 400"),
     ],
 )

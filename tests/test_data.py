@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -408,12 +409,17 @@ def test_any_number_of_processes_makes_the_same_rows(tmp_path: Path) -> None:
 
 
 class Killed(SubMazeRecipe):
-    """A recipe whose process is killed at its 30th episode, as long as a file is there; it notes what it plays."""
+    """A recipe whose process is killed at its 30th episode, as long as a file is there; it notes what it plays.
+
+    It is killed when the first part of the data is whole, however slowly the other process starts.
+    """
 
     folder: Path
 
     def play(self, index: int) -> Trajectory:
         if index == 30 and (self.folder / "kill").exists():
+            while not any(self.folder.glob("data/.*.parts/00000.sums.json")):
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
         with (self.folder / "played").open("a") as file:
             file.write(f"{index} ")

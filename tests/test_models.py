@@ -114,6 +114,20 @@ def test_the_built_tokenizer_depends_on_the_set_of_texts_alone() -> None:
     assert digits == ["1"]
 
 
+def test_tokens_end_where_the_task_says() -> None:
+    """Each rank of a board is then one token, wherever the board has it; digits may be parts of tokens."""
+    texts = [f"{a} k {7 - a} / {b} K {7 - b} / 8   w   {a}\n" for a in range(1, 7) for b in range(1, 7)]
+    codec = build(texts, vocab_size=420, token_ends=" / |   ")
+    for text in texts:
+        pieces = [codec.decode([int(token)]) for token in codec.encode(text)]
+        assert pieces == [text[:8], text[8:16], "8   ", "w   ", text[-2:]]
+    apart = build(texts, vocab_size=420)
+    pieces = [apart.decode([int(token)]) for token in apart.encode(texts[0])]
+    assert all(len(piece) == 1 for piece in pieces if any(map(str.isdigit, piece)))
+    with pytest.raises(ValueError, match=r"token_ends='\(' is no regular expression"):
+        build(texts, token_ends="(")
+
+
 def test_a_value_head_starts_at_its_bias() -> None:
     head = ValueHead(width=8, outputs=3, bias=-4.4)
     values = head(torch.randn(5, 8))

@@ -71,7 +71,8 @@ class RandomizedEndgames:
             "seed": self._seed,
             "depth": self._depth,
             "max_moves": self._max_moves,
-            "episodes_per_start": self._episodes_per_start,
+            # Not told when it is 1, so that data made before there was a choice are still found.
+            **({"episodes_per_start": self._episodes_per_start} if self._episodes_per_start > 1 else {}),
         }
 
     def __len__(self) -> int:

@@ -87,7 +87,8 @@ class HalfwayRecipe:
             "seed": self._seed,
             "greedy": self._greedy,
             "far": self._far,
-            "episodes_per_start": self._episodes_per_start,
+            # Not told when it is 1, so that data made before there was a choice are still found.
+            **({"episodes_per_start": self._episodes_per_start} if self._episodes_per_start > 1 else {}),
         }
 
     def __len__(self) -> int:

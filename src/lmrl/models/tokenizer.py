@@ -11,27 +11,38 @@ PAD = "<|pad|>"
 END = "<|endoftext|>"
 
 
-def build(texts: Iterable[str], *, vocab_size: int = 512) -> Codec:
+def build(texts: Iterable[str], *, vocab_size: int = 512, token_ends: str | None = None) -> Codec:
     """Train a byte-level BPE tokenizer on the texts of a task.
 
     Merges may cross words, because the texts of a game are made of a few fixed phrases, and an observation of 8
-    tokens trains several times faster than one of 33; digits stay apart, so that numbers are read, not memorised.
-    Any text can be encoded. The result depends on nothing but the set of texts.
+    tokens trains several times faster than one of 33. Any text can be encoded. The result depends on nothing but the
+    set of texts.
+
+    Args:
+        texts: the texts.
+        vocab_size: most tokens there may be.
+        token_ends: a regular expression; no token goes on behind what it matches, so that each part of a text with a
+            fixed layout has its place. `None`: digits stay apart, so that numbers are read, not memorised.
 
     Raises:
-        ValueError: the vocabulary is too small for the 256 bytes and the special tokens.
+        ValueError: the vocabulary is too small for the 256 bytes and the special tokens, or `token_ends` is no regular
+            expression.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     if vocab_size < 300:
         raise ValueError(f"model.tokenizer.vocab_size must be at least 300 (256 bytes and merges), got {vocab_size}")
+    if token_ends is None:
+        cut: Any = pre_tokenizers.Digits(individual_digits=True)
+    else:
+        try:
+            cut = pre_tokenizers.Split(Regex(token_ends), behavior="merged_with_previous")
+        except Exception as error:  # tokenizers raises nothing more special
+            raise ValueError(f"model.tokenizer.token_ends={token_ends!r} is no regular expression: {error}") from error
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
+        [cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     raw.decoder = decoders.ByteLevel()  # type: ignore[assignment]
     trainer = trainers.BpeTrainer(

@@ -113,8 +113,8 @@ class DPO(Algorithm):
         if not pairs:
             raise ValueError(
                 "no two episodes of the data begin with the same observation and differ in return by more than "
-                f"algo.module.min_gap={self.min_gap:g}, so there is nothing to prefer: lower it, or make data with several "
-                "episodes from each start (task.dataset.recipe.episodes_per_start=4, where the recipe has it)"
+                f"algo.module.min_gap={self.min_gap:g}, so there is nothing to prefer: lower it, or make data with "
+                "several episodes from each start (task.dataset.recipe.episodes_per_start=4, where the recipe has it)"
             )
         rows = [
             row

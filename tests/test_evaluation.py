@@ -14,7 +14,7 @@ from lmrl.envs.core import TextEnv
 from lmrl.evaluation import Evaluation, episode_seed, evaluate, evaluation_starts, summarize
 from lmrl.policies.core import Action
 from lmrl.rollout import Start
-from lmrl.scores import Anchors
+from lmrl.scores import Anchors, score
 from lmrl.text.trajectory import Trajectory, Turn
 
 ANCHORS = Anchors(min=-20.0, data=-10.0, max=0.0)
@@ -145,6 +145,19 @@ def test_summary_of_known_episodes():
     # Of two episodes per start one is drawn: the extremes are (-1, -10) and (-3, -16).
     assert numbers["return_ci95"] == [-9.5, -5.5]
     assert numbers["score_ci95"] == [pytest.approx(52.5), pytest.approx(72.5)]
+    assert numbers["own_score"] is None
+
+
+def test_two_scales_are_both_told_and_never_mixed():
+    anchors = Anchors.of_task(
+        {"score": {"min": -20, "data": -10, "max": 0}, "own_score": {"min": -8, "data": -4, "max": 0}}
+    )
+    numbers = summarize([episode([-2], True), episode([-4], True)], anchors)
+    assert (numbers["score"], numbers["own_score"]) == (85, pytest.approx(62.5))
+    assert numbers["own_score_ci95"] == [score(end, anchors.own) for end in numbers["return_ci95"]]
+    assert Anchors.of_task({"score": None}) is None
+    with pytest.raises(ValueError, match="exactly min, data and max"):
+        Anchors.of_task({"score": {"min": -20, "data": -10, "max": 0}, "own_score": {"min": -8}})
 
 
 def test_unequal_repeats_still_weigh_starts_equally():

@@ -49,11 +49,19 @@ def test_summary_has_every_key():
         "versions", "git_commit",
     ]  # fmt: skip
     assert list(summary["eval"]) == [
-        "episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95", "success_rate",
-        "invalid_action_rate", "turns_mean",
+        "episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95",
+        "own_score", "own_score_ci95", "success_rate", "invalid_action_rate", "turns_mean",
     ]  # fmt: skip
     assert list(summary["rollout"]) == ["episodes", "turns", "turns_per_second"]
     assert (summary["seed"], summary["rollout"]["turns_per_second"]) == (0, 2)
+
+
+def test_a_second_scale_has_a_row_of_its_own():
+    anchors = Anchors(-101.0, -83.0, -0.5, own=Anchors(-10.0, -5.0, -0.5))
+    evaluated = EVALUATION.summary(anchors)
+    row = next(line for line in printed(whole(evaluation=evaluated)).splitlines() if "own constants" in line)
+    assert f"{evaluated['own_score']:.1f}" in row
+    assert "own constants" not in printed(whole())
 
 
 def test_interrupted_runs_say_what_they_can():

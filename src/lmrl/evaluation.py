@@ -133,6 +133,7 @@ def summarize(
     actions = sum(trajectory.length for trajectory in trajectories)
     invalid = sum(int(trajectory.info.get("invalid_actions", 0)) for trajectory in trajectories)
     successes = [[float(bool(trajectories[i].info.get("success", False))) for i in group] for group in members]
+    own = None if anchors is None else anchors.own
     return {
         "episodes": len(trajectories),
         "return_mean": mean,
@@ -141,6 +142,8 @@ def summarize(
         "score": None if anchors is None else score(mean, anchors),
         # The score never falls when the return grows, so the ends of the interval map to the ends.
         "score_ci95": None if anchors is None else [score(end, anchors) for end in interval],
+        "own_score": None if own is None else score(mean, own),
+        "own_score_ci95": None if own is None else [score(end, own) for end in interval],
         "success_rate": mean_over_groups(successes),
         "invalid_action_rate": invalid / max(actions, 1),
         "turns_mean": mean_over_groups([[float(trajectories[i].length) for i in group] for group in members]),

@@ -127,7 +127,7 @@ def load_task(cfg: DictConfig) -> Task:
     evaluation_env = instantiate(OmegaConf.merge(cfg.task.env, cfg.evaluation.env or {}))
     build("task.env", make_env)
     build("evaluation.env", evaluation_env)
-    anchors = Anchors.from_mapping(OmegaConf.to_container(cfg.task.score)) if cfg.task.get("score") else None  # type: ignore[arg-type]
+    anchors = Anchors.of_task(cfg.task)
     dataset = build("task.dataset", instantiate(cfg.task.dataset))
     return Task(make_env, evaluation_env, cfg.task.memory, anchors, dataset)
 

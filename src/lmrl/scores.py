@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -17,21 +18,33 @@ class Anchors:
     """The return of a policy that acts as often as the data do: 50 points."""
     max: float
     """The return that the benchmark calls the maximum: 100 points. It can be beaten on some tasks."""
+    own: "Anchors | None" = None
+    """The same three of this project's own data and players, where the published ones are of another partner."""
 
     def __post_init__(self) -> None:
         if not self.min < self.data < self.max:
             raise ValueError(f"score anchors must grow, min < data < max, got {self.min}, {self.data}, {self.max}")
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, float | int]) -> "Anchors":
-        """Build anchors from a task's `score` block.
+    def from_mapping(cls, values: Mapping[str, float | int], own: Mapping[str, float | int] | None = None) -> "Anchors":
+        """Build anchors from a task's `score` block, and its `own_score` block if it has one.
 
         Raises:
             ValueError: a key is missing or unknown, or the values do not grow.
         """
         if set(values) != {"min", "data", "max"}:
             raise ValueError(f"score anchors need exactly min, data and max, got {sorted(values)}")
-        return cls(min=float(values["min"]), data=float(values["data"]), max=float(values["max"]))
+        low, data, high = (float(values[name]) for name in ("min", "data", "max"))
+        return cls(low, data, high, cls.from_mapping(own) if own else None)
+
+    @classmethod
+    def of_task(cls, task: Mapping[str, Any]) -> "Anchors | None":
+        """Return the anchors of a task's configuration; `None` if it has no scores.
+
+        Raises:
+            ValueError: as `from_mapping`.
+        """
+        return cls.from_mapping(task["score"], task.get("own_score")) if task.get("score") else None
 
 
 def score(value: float, anchors: Anchors, *, clamp: bool = False) -> float:

@@ -29,6 +29,7 @@ BLOCKS: dict[str, tuple[str, ...]] = {
     "rollout": ("episodes", "turns", "turns_per_second"),
     "eval": (
         *("episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95"),
+        *("own_score", "own_score_ci95"),
         *("success_rate", "invalid_action_rate", "turns_mean"),
     ),
     "paper": ("return", "score"),
@@ -175,10 +176,13 @@ def markdown(summary: Mapping[str, Any]) -> str:
 def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
     """Return the table of results as cells, its head first."""
     evaluated, paper = summary["eval"], summary["paper"]
+    # The scores by published and by own constants are two scales: the paper has no number on the second.
+    own = [] if evaluated.get("own_score") is None else [["score, own constants", *_mean(evaluated, "own_score"), ""]]
     return [
         ["", "this run", "95 % interval", "paper"],
         ["return", *_mean(evaluated, "return"), _number(paper["return"])],
         ["score", *_mean(evaluated, "score"), _number(paper["score"], 1)],
+        *own,
         ["success", _percent(evaluated["success_rate"]), "", ""],
         ["invalid actions", _percent(evaluated["invalid_action_rate"]), "", ""],
         ["turns per episode", _number(evaluated["turns_mean"], 1), "", ""],
@@ -210,7 +214,7 @@ def _costs(summary: Mapping[str, Any]) -> dict[str, str]:
 
 def _mean(block: Mapping[str, Any], name: str) -> tuple[str, str]:
     """Return a mean and its interval as table cells."""
-    digits = 1 if name == "score" else 2
+    digits = 2 if name == "return" else 1
     mean, interval = block["return_mean" if name == "return" else name], block[f"{name}_ci95"]
     if interval is None:
         return _number(mean, digits), ""

@@ -68,7 +68,7 @@ class Evaluate(pl.Callback):
         numbers = self.latest.summary(self.anchors)
         logged = {
             f"eval/{name}": numbers[name]
-            for name in ("return_mean", "score", "success_rate", "invalid_action_rate", "turns_mean")
+            for name in ("return_mean", "score", "own_score", "success_rate", "invalid_action_rate", "turns_mean")
             if numbers[name] is not None
         }
         logged["rollout/turns_per_second"] = self.latest.rollout["turns_per_second"]

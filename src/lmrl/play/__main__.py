@@ -107,16 +107,14 @@ def _tell_end(episode: Any) -> None:
 
 def _sum_up(task: Any, player: str, starts: Sequence[Any], episodes: Sequence[Any]) -> None:
     """Print the result of all episodes, with score and interval."""
-    from omegaconf import OmegaConf
-
     from lmrl.evaluation import summarize
     from lmrl.scores import Anchors
 
-    anchors = Anchors.from_mapping(OmegaConf.to_container(task.score)) if task.get("score") else None  # type: ignore[arg-type]
-    numbers = summarize(episodes, anchors, starts=starts)
+    numbers = summarize(episodes, Anchors.of_task(task), starts=starts)
     low, high = numbers["return_ci95"]
     interval = f" ({low:.3f} to {high:.3f})" if math.isfinite(low) else ""
     score = "" if numbers["score"] is None else f", score {numbers['score']:.1f}"
+    score += "" if numbers["own_score"] is None else f" (by own constants {numbers['own_score']:.1f})"
     plural = "episode" if len(episodes) == 1 else "episodes"
     print(
         f"{task.name}, {player}, {len(episodes):,} {plural}: "

@@ -27,6 +27,7 @@ from lmrl.data.endgames_recipe import RandomizedEndgames
 from lmrl.data.generate import Recipe, load_or_generate
 from lmrl.envs.chess import Chess, EnginePlayer, RandomMover
 from lmrl.envs.parts.engine import find_engine
+from lmrl.envs.parts.mirrors import IMAGES, image_of_game
 from lmrl.envs.parts.positions import (
     draw_position,
     move_text,
@@ -455,6 +456,33 @@ def test_games_depend_on_seed_and_index_alone(endgames: RandomizedEndgames, game
     first, second, third = (games.play(index).info["elo"] for index in range(3))
     assert first == second != third
     assert all(800 <= elo <= 1600 for elo in (first, third))
+
+
+def test_images_of_a_game_are_games() -> None:
+    """Eight different games in a row, in which each move and each reply is legal and gives the next position."""
+    recipe = RandomizedEndgames(env=ENDGAMES, task="endgames", trajectories=16, images=8, max_moves=30)
+    games = [recipe.play(index) for index in (*range(16), 3)]
+    assert games[-1] == games[3]
+    assert games[3] == RandomizedEndgames(env=ENDGAMES, task="endgames", images=8, max_moves=30).play(3)
+    for first, images in ((games[0], games[:8]), (games[8], games[8:16])):
+        assert len({game.turns[0].text for game in images}) == IMAGES
+        assert {(game.length, game.total_reward, game.seed) for game in images} == {
+            (first.length, first.total_reward, first.seed)
+        }
+        for game in images:
+            for state, action, following in zip(game.turns[::2], game.turns[1::2], game.turns[2::2], strict=False):
+                board = read_state(state.text)
+                board.push_san(unspaced(action.text))
+                replies = [board.copy()] if board.is_game_over() else []
+                for reply in board.legal_moves:
+                    board.push(reply)
+                    replies.append(board.copy())
+                    board.pop()
+                assert unspaced(following.text) in {after.fen() for after in replies}
+    with pytest.raises(ValueError, match="images must be from 1 to 8, got 9"):
+        RandomizedEndgames(env=ENDGAMES, task="endgames", images=9)
+    with pytest.raises(ValueError, match="images change games with pawns"):
+        image_of_game(Trajectory((Turn(state_text(chess.Board()), False),), True), 1)
 
 
 def test_statistics_tell_who_moved(endgames: RandomizedEndgames, tmp_path: Path) -> None:

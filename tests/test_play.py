@@ -49,7 +49,10 @@ def test_leaving_early_keeps_what_was_finished(tmp_path: Path) -> None:
 
 def test_an_unknown_player_is_told(capsys: pytest.CaptureFixture) -> None:
     assert main(["task=maze", "--player", "chess_master"]) == 1
-    assert capsys.readouterr().err == "error: --player chess_master: the task maze has human, random, expert\n"
+    assert (
+        capsys.readouterr().err
+        == "error: --player chess_master: the task maze has human, random, expert; the folder of a run would do too\n"
+    )
 
 
 @pytest.mark.parametrize("task", names("task"))
@@ -62,3 +65,10 @@ def test_every_task_has_an_expert_better_than_chance(task: str, capsys: pytest.C
         returns[player] = float(said.split("return ")[1].split()[0])
     score = compose_task([f"task={task}"]).score
     assert returns["expert"] > score.data > returns["random"]
+
+
+def test_not_every_task_has_a_partner(capsys: pytest.CaptureFixture) -> None:
+    for task in ("maze", "chess"):
+        assert main([f"task={task}", "--player", "random", "--partner", "human"]) == 1
+        said = f"error: --partner human: the task {task} has no partner that a person could be\n"
+        assert capsys.readouterr().err == said

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,9 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
+from hydra.utils import instantiate
 
 from lmrl.checks import ConfigError, check_config
+from lmrl.evaluation import evaluate, evaluation_starts
+from lmrl.reload import run_config, trained_policy
 from lmrl.runs import open_run
 
 SMOKE = ("experiment=smoke", "hardware=cpu", "hardware.threads=1")
@@ -67,6 +72,21 @@ def test_the_whole_way_leaves_everything_in_one_folder(tmp_path: Path) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.metrics["final/return_mean"] == pytest.approx(summary["eval"]["return_mean"])
     assert run.inputs.dataset_inputs
+    a_reloaded_policy_plays_as_it_was_evaluated(folder, summary["eval"]["return_mean"])
+
+
+def a_reloaded_policy_plays_as_it_was_evaluated(folder: Path, return_mean: float) -> None:
+    """The folder alone is enough: neither the data nor the prior are there any more."""
+    for gone in ("data", "data/priors"):
+        shutil.rmtree(folder.parents[3] / gone, ignore_errors=True)
+    cfg, policy = run_config(folder), trained_policy(folder)
+    env = instantiate(cfg.task.env)
+    starts = evaluation_starts(env, cfg.evaluation.repeats, cfg.seed, stream="test", limit=cfg.evaluation.episodes)
+    with torch.no_grad():
+        again = evaluate(policy, env, starts, memory=cfg.task.memory)
+    assert again.summary(None)["return_mean"] == return_mean
+    with pytest.raises(FileNotFoundError, match="is no folder of a run"):
+        trained_policy(folder.parent)
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from lmrl.runs import config_hash, open_run
 from lmrl.scores import Anchors
 from lmrl.summary import build_summary, print_summary, write_json, write_transcripts
 from lmrl.tracking.core import RunIdentity, Tracker
-from lmrl.training import Materials, Stage, build, build_stage, fit
+from lmrl.training import Materials, Stage, build, build_stage, fit, load_weights
 
 
 @dataclass(frozen=True)
@@ -248,8 +248,7 @@ def final_evaluation(cfg: DictConfig, task: Task, policy: Policy) -> Evaluation:
 def _load_chosen(cfg: DictConfig, stage: Stage) -> None:
     """Put the weights that are to be reported into the module."""
     path = stage.best if cfg.evaluation.checkpoint == "best" and stage.best is not None else stage.latest
-    weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    stage.module.load_state_dict(weights)
+    load_weights(stage.module, path)
 
 
 def _write_unfinished(identity: RunIdentity, task: Task, status: Any, folder: Path) -> None:

@@ -70,16 +70,16 @@ def build(what: str, factory: Callable[..., Any], *args: Any, **kwargs: Any) -> 
         raise ConfigError(f"{what}: {explain_failure(error)}") from error
 
 
-def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tuple[Algorithm, Any]:
-    """Build the algorithm and its data from a stage's configuration.
+def build_module(cfg: DictConfig, stage: DictConfig, materials: Materials) -> Algorithm:
+    """Build the algorithm of a stage from its configuration.
 
     Raises:
-        ConfigError: a hyper-parameter is out of range, unknown, or does not fit the model or the data.
+        ConfigError: a hyper-parameter is out of range, unknown, or does not fit the model.
     """
     torch.manual_seed(cfg.seed)  # new weights must not depend on what came before, such as whether a prior was reused
     optimizer = instantiate(cfg.model.optimizer, lr=cfg.model.optimizer.lr * stage.lr_scale)
     # Hydra would copy live objects that are passed to `instantiate`; a partial is called with them as they are.
-    module: Algorithm = build(
+    return build(
         "algo.module",
         instantiate(stage.module, _partial_=True, _convert_="all"),
         lm=materials.lm,
@@ -90,6 +90,15 @@ def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tup
         decoding=build("algo.decoding", instantiate, stage.decoding),
         **materials.folders,
     )
+
+
+def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tuple[Algorithm, Any]:
+    """Build the algorithm and its data from a stage's configuration.
+
+    Raises:
+        ConfigError: a hyper-parameter is out of range, unknown, or does not fit the model or the data.
+    """
+    module = build_module(cfg, stage, materials)
     keep = instantiate(stage.datamodule.filter) if stage.datamodule.get("filter") else None
     datamodule = build(
         "algo.datamodule",
@@ -157,6 +166,11 @@ def fit(
     best = checkpoints / "best.ckpt"
     chosen = best if monitor is not None and best.exists() else None
     return Stage(module, trainer, progress.seconds, chosen, newest, datamodule.interactions)
+
+
+def load_weights(module: Algorithm, checkpoint: Path) -> None:
+    """Put the weights of a checkpoint into a module; nothing in the file is executed."""
+    module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
 
 
 def machine(cfg: DictConfig) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from lmrl.data.chess_recipe import checked_game, game_seed, game_statistics, pla
 from lmrl.envs.chess import RandomMover
 from lmrl.envs.core import TextEnv
 from lmrl.envs.parts.engine import shared_engines
+from lmrl.envs.parts.mirrors import IMAGES, image_of_game
 from lmrl.envs.parts.positions import Move, move_text, read_state
 from lmrl.envs.parts.search import Search
 from lmrl.policies.core import Request
@@ -25,11 +26,13 @@ class RandomizedEndgames:
     Args:
         env: builds the end games.
         task: the name that is stored with the data.
-        trajectories: how many games there are.
+        trajectories: how many games there are, images too.
         seed: seed of everything.
         depth: how far Stockfish looks, in half-moves.
         max_moves: turns after which a recording is cut off.
         episodes_per_start: how many games in a row begin with the same position, for methods that compare such games.
+        images: how many images of each game are stored in a row, from 1 (the game alone) to 8: without pawns, a turned
+            or mirrored game is as good as another one, and needs no engine.
     """
 
     policy = "stockfish-and-random"
@@ -46,19 +49,23 @@ class RandomizedEndgames:
         depth: int = 8,
         max_moves: int = 100,
         episodes_per_start: int = 1,
+        images: int = 1,
     ) -> None:
         game = checked_game(env())
         positive = {"trajectories": trajectories, "depth": depth, "episodes_per_start": episodes_per_start}
         for name, value in positive.items():
             if value < 1:
                 raise ValueError(f"endgames data: {name} must be positive, got {value}")
+        if not 1 <= images <= IMAGES:
+            raise ValueError(f"endgames data: images must be from 1 to {IMAGES}, got {images}")
         if not 1 <= max_moves <= game.max_moves:
             raise ValueError(
                 f"endgames data: max_moves must be from 1 to the environment's {game.max_moves}, got {max_moves}"
             )
         self.task, self.env_version = task, game.version
         self._game, self._trajectories, self._seed, self._depth = game, trajectories, seed, depth
-        self._max_moves, self._episodes_per_start = max_moves, episodes_per_start
+        self._max_moves, self._episodes_per_start, self._images = max_moves, episodes_per_start, images
+        self._played: tuple[int, Trajectory] | None = None
         self._random = RandomMover()
 
     def settings(self) -> Mapping[str, Any]:
@@ -71,8 +78,8 @@ class RandomizedEndgames:
             "seed": self._seed,
             "depth": self._depth,
             "max_moves": self._max_moves,
-            # Not told when it is 1, so that data made before there was a choice are still found.
-            **({"episodes_per_start": self._episodes_per_start} if self._episodes_per_start > 1 else {}),
+            "episodes_per_start": self._episodes_per_start,
+            "images": self._images,
         }
 
     def __len__(self) -> int:
@@ -83,6 +90,13 @@ class RandomizedEndgames:
 
     def play(self, index: int) -> Trajectory:
         """Play one game; with a repeatable opponent it depends on the seed and its index only."""
+        number, image = divmod(index, self._images)
+        if self._played is None or self._played[0] != number:  # images of a game are asked for one after another
+            self._played = number, self._play(number)
+        return image_of_game(self._played[1], image) if image else self._played[1]
+
+    def _play(self, index: int) -> Trajectory:
+        """Play the game with this number."""
         seed = game_seed(self._seed, index // self._episodes_per_start)
         chance = np.random.default_rng([self._seed, 1, index])
         # White's engine belongs to this game alone until its end, so that what it remembers is repeatable.

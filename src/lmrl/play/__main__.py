@@ -4,7 +4,7 @@ import argparse
 import math
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ _USAGE = """
   python -m lmrl.play task=wordle                              play an episode yourself
   python -m lmrl.play task=wordle --save my_games              and keep it as data
   python -m lmrl.play task=wordle --player expert              let the task's expert play the evaluation's episodes
+  python -m lmrl.play task=wordle --player runs/wordle/...     let the trained policy of a run play
+  python -m lmrl.play task=twenty_questions --player runs/... --partner human    and answer it yourself
   python -m lmrl.play task=maze task.env.layout=umaze          anything like key=value changes the configuration
 """
 
@@ -22,9 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Play, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lmrl.play", usage=_USAGE, description=__doc__)
     parser.add_argument("overrides", nargs="*", help="task=NAME and other configuration overrides")
-    parser.add_argument("--player", default="human", help="human (default), or a name under task.players")
-    parser.add_argument("--episodes", type=int, help="how many; default: 1 for a person, else the whole evaluation")
-    parser.add_argument("--seed", type=int, help="of the starts; default: a new one for a person, else 0")
+    parser.add_argument(
+        "--player", default="human", help="human (default), a name under task.players, or the folder of a finished run"
+    )
+    parser.add_argument("--partner", choices=["human"], help="be the other side of the dialogue yourself")
+    parser.add_argument("--episodes", type=int, help="how many; default: 1 with a person, else the whole evaluation")
+    parser.add_argument("--seed", type=int, help="of the starts; default: a new one with a person, else 0")
     parser.add_argument("--save", type=Path, help="a new folder, for the finished episodes as a dataset")
     parser.add_argument("--config", type=Path, help="the configuration folder; default: conf")
     options = parser.parse_intermixed_args(arguments)
@@ -46,22 +51,23 @@ def _play(task: Any, options: argparse.Namespace) -> None:
     if options.save is not None and options.save.exists():
         raise FileExistsError(f"{options.save} exists already: delete it first, or choose another folder")
     is_person = options.player == "human"
+    is_watched = is_person or options.partner is not None
     policy, make_env = _player(task, options.player), instantiate(task.env)
-    seed = options.seed if options.seed is not None else secrets.randbelow(2**31) if is_person else 0
-    limit = options.episodes if options.episodes is not None else 1 if is_person else None
+    make_env = make_env if options.partner is None else _answered_by_a_person(task, make_env)
+    seed, limit = _extent(options, is_watched)
     starts = evaluation_starts(make_env, task.evaluation.repeats, seed, stream="play", limit=limit)
-    if is_person:
+    if is_watched:
         _explain(task)
     finished: dict[int, Any] = {}
 
     def keep(index: int, episode: Any) -> None:
         finished[index] = episode
-        if is_person:
+        if is_watched:
             _tell_end(episode)
 
     try:
         # A person sees the whole episode, and plays one at a time; players answer for many episodes at once.
-        memory, slots = (None, 1) if is_person else (task.memory, 64)
+        memory, slots = None if is_person else task.memory, 1 if is_watched else 64
         rollout(make_env, policy, starts, memory=memory, slots=slots, on_episode=keep)
     except (EOFError, KeyboardInterrupt):
         print("\nstopped: the unfinished episode does not count")
@@ -72,11 +78,21 @@ def _play(task: Any, options: argparse.Namespace) -> None:
             _save(task, options, seed, list(episodes.values()))
 
 
+def _extent(options: argparse.Namespace, is_watched: bool) -> tuple[int, int | None]:
+    """Return the seed of the starts and how many are played: with a person one new one, otherwise all."""
+    seed, limit = (secrets.randbelow(2**31), 1) if is_watched else (0, None)
+    return (
+        seed if options.seed is None else options.seed,
+        limit if options.episodes is None else options.episodes,
+    )
+
+
 def _player(task: Any, name: str) -> Any:
     """Build the player.
 
     Raises:
-        ValueError: the task knows no player of that name.
+        ValueError: the task knows no player of that name, or the run is of another task.
+        FileNotFoundError: the folder has no trained policy.
     """
     from hydra.utils import instantiate
 
@@ -85,9 +101,37 @@ def _player(task: Any, name: str) -> Any:
     if name == "human":
         return HumanPolicy()
     players = task.get("players") or {}
-    if name not in players:
-        raise ValueError(f"--player {name}: the task {task.name} has {', '.join(['human', *players])}")
-    return instantiate(players[name])
+    if name in players:
+        return instantiate(players[name])
+    if not Path(name).is_dir():
+        known = ", ".join(["human", *players])
+        raise ValueError(f"--player {name}: the task {task.name} has {known}; the folder of a run would do too")
+    from lmrl.reload import run_config, trained_policy
+
+    trained_for = run_config(Path(name)).task.name
+    if trained_for != task.name:
+        raise ValueError(f"--player {name}: this run is of the task {trained_for}, not of {task.name}")
+    return trained_policy(Path(name))
+
+
+def _answered_by_a_person(task: Any, make_env: Callable[[], Any]) -> Callable[[], Any]:
+    """Return how to build environments whose partner is the person at the terminal.
+
+    Raises:
+        ValueError: the task has no partner that a person could be.
+    """
+    from lmrl.policies.scripted import HumanPolicy
+
+    if not task.get("partner_rules"):
+        raise ValueError(f"--partner human: the task {task.name} has no partner that a person could be")
+    print(f"{task.partner_rules.strip()}\n")
+
+    def build() -> Any:
+        env = make_env()
+        env.partner = HumanPolicy(is_partner=True)
+        return env
+
+    return build
 
 
 def _explain(task: Any) -> None:

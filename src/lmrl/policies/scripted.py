@@ -32,14 +32,21 @@ class HumanPolicy:
     """Asks a person, who is shown what is new and what the last action has earned.
 
     Args:
+        is_partner: whether the person is the other side of a dialogue, who earns nothing.
         ending: what is put behind each typed line, as the task's actions end in it.
         write: shows a text (default: the terminal).
         read: returns a typed line without its line break (default: the terminal).
     """
 
     def __init__(
-        self, *, ending: str = "\n", write: Callable[[str], object] = print, read: Callable[[str], str] = input
+        self,
+        *,
+        is_partner: bool = False,
+        ending: str = "\n",
+        write: Callable[[str], object] = print,
+        read: Callable[[str], str] = input,
     ) -> None:
+        self.is_partner = is_partner
         self.ending = ending
         self._write = write
         self._read = read
@@ -53,6 +60,6 @@ class HumanPolicy:
         while news and not request.history[news - 1].is_action:
             news -= 1
         self._write("".join(turn.text for turn in request.history[news:]).rstrip("\n"))
-        if news:
+        if news and not self.is_partner:
             self._write(f"[{request.history[news - 1].reward:+g}, {request.earned:g} in all]")
         return Action(self._read("> ") + self.ending)

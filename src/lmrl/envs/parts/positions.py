@@ -112,6 +112,11 @@ def _placements() -> frozenset[str]:
     return frozenset(fen.split()[0] for fen in _evaluation())
 
 
+def is_of_evaluation(board: Board) -> bool:
+    """Tell whether the pieces stand as in one of the evaluation's positions."""
+    return board.board_fen() in _placements()
+
+
 def pieces(fen: str) -> str:
     """Return the letters of the pieces on the board, sorted."""
     return "".join(sorted(filter(str.isalpha, fen.split()[0])))
@@ -132,7 +137,7 @@ def draw_position(rng: np.random.Generator, piece_set: str) -> str:
         for square, symbol in zip(squares, piece_set, strict=True):
             board.set_piece_at(square, Piece.from_symbol(symbol))
         is_playable = board.is_valid() and not board.is_check() and not board.is_game_over()
-        if is_playable and board.board_fen() not in _placements():
+        if is_playable and not is_of_evaluation(board):
             return board.fen()
 
 

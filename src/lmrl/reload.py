@@ -1,0 +1,47 @@
+"""The policy of a finished run, from its folder: as it was evaluated, without data and without training anything."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from lmrl.models import tokenizer
+from lmrl.policies.core import Policy
+from lmrl.training import Materials, build, build_module, load_weights
+
+
+def run_config(folder: Path) -> DictConfig:
+    """Return the configuration that a run was started with.
+
+    Raises:
+        FileNotFoundError: the folder is no run.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} is no folder of a run: it has no config.yaml")
+    cfg: Any = OmegaConf.load(file)
+    return cfg
+
+
+def trained_policy(folder: Path) -> Policy:
+    """Return the policy of a run, with the weights that its evaluation reported.
+
+    Raises:
+        FileNotFoundError: the folder is no run, or the run has not finished its training.
+        ConfigError: the configuration does not fit this version of the code.
+    """
+    cfg = run_config(folder)
+    if cfg.algo.get("module") is None:
+        raise FileNotFoundError(f"{folder} is a run of {cfg.algo.policy._target_}, which trains nothing")
+    saved, checkpoints = folder / "policy", folder / "checkpoints"
+    if not saved.is_dir():
+        raise FileNotFoundError(f"{folder} has no trained policy: finish the run first, with resume=true")
+    best, latest = checkpoints / "best.ckpt", checkpoints / "latest.ckpt"
+    chosen = best if cfg.evaluation.checkpoint == "best" and best.exists() else latest
+    codec = tokenizer.load(path=str(saved.resolve()))
+    lm = partial(build, "model.lm", instantiate(cfg.model.lm), codec)
+    module = build_module(cfg, cfg.algo, Materials(codec, lm, ()))
+    load_weights(module, chosen)
+    return module.eval().policy()

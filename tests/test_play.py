@@ -59,9 +59,9 @@ def test_an_unknown_player_is_told(capsys: pytest.CaptureFixture) -> None:
 def test_every_task_has_an_expert_better_than_chance(task: str, capsys: pytest.CaptureFixture) -> None:
     returns = {}
     for player in ("random", "expert"):
-        assert main([f"task={task}", "--player", player, "--episodes", "12"]) == 0
+        assert main([f"task={task}", "--player", player, "--episodes", "6"]) == 0
         said = capsys.readouterr().out
-        assert f"{task}, {player}, 12 episodes" in said
+        assert f"{task}, {player}, 6 episodes" in said
         returns[player] = float(said.split("return ")[1].split()[0])
     score = compose_task([f"task={task}"]).score
     assert returns["expert"] > score.data > returns["random"]

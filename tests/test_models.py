@@ -128,6 +128,22 @@ def test_tokens_end_where_the_task_says() -> None:
         build(texts, token_ends="(")
 
 
+def test_relative_positions_see_distances_alone() -> None:
+    """Behind the same tokens, the next one is predicted alike wherever they stand; with absolute positions it is not."""
+    codec = build(["abc\n"], vocab_size=300)
+    row = torch.arange(5, 11)[None]
+    shifts = {}
+    for positions in ("relative", "absolute"):
+        lm = backbone.from_scratch(codec, width=32, positions=positions).eval()
+        with torch.no_grad():
+            places = torch.arange(6)[None]
+            early, late = (lm(input_ids=row, position_ids=places + shift).logits for shift in (0, 40))
+        shifts[positions] = float((early - late).abs().max())
+    assert shifts["relative"] < 1e-4 < 1e-2 < shifts["absolute"]
+    with pytest.raises(ValueError, match="positions='rotary': expected absolute or relative"):
+        backbone.from_scratch(codec, width=32, positions="rotary")
+
+
 def test_a_value_head_starts_at_its_bias() -> None:
     head = ValueHead(width=8, outputs=3, bias=-4.4)
     values = head(torch.randn(5, 8))

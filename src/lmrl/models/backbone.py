@@ -19,10 +19,11 @@ def from_scratch(
     width: int = 128,
     heads: int = 4,
     window: int = 1024,
+    positions: str = "absolute",
     init_scale: float = 1.0,
     seed: int = 0,
 ) -> nn.Module:
-    """Build a small GPT-2 with random weights for the tokenizer's vocabulary.
+    """Build a small transformer with random weights for the tokenizer's vocabulary.
 
     Its weights are drawn with standard deviation `init_scale / sqrt(width)`: GPT-2's fixed 0.02 is made for widths
     near 1,000, and at width 128 the embeddings of single digits drown (measured: learning starts 3 times later).
@@ -33,23 +34,38 @@ def from_scratch(
         width: size of the hidden states, a multiple of `heads`.
         heads: attention heads of a block.
         window: the longest sequence.
+        positions: `absolute`, a GPT-2, which learns a vector for each place; or `relative`, a Llama, whose attention
+            sees how far apart two tokens are (rotary), and learns such a pattern once for all places.
         init_scale: scale of the initial weights.
         seed: seed of the initial weights, apart from all other randomness.
+
+    Raises:
+        ValueError: the width is no multiple of the heads, or `positions` is neither of the two.
     """
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
     if width % heads:
         raise ValueError(f"model.lm.width={width} must be a multiple of model.lm.heads={heads}")
-    config = GPT2Config(
-        vocab_size=codec.size, n_positions=window, n_embd=width, n_layer=layers, n_head=heads,
-        activation_function="gelu_pytorch_tanh",  # the same function as GPT-2's gelu_new, fused: faster on CPUs
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False,
-        initializer_range=init_scale / width**0.5,
-        bos_token_id=codec.tokenizer.eos_token_id, eos_token_id=codec.tokenizer.eos_token_id, pad_token_id=codec.pad_id,
-    )  # fmt: skip
+    end = codec.tokenizer.eos_token_id
+    common: Any = {
+        "vocab_size": codec.size, "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "max_position_embeddings": window, "initializer_range": init_scale / width**0.5, "use_cache": False,
+        "bos_token_id": end, "eos_token_id": end, "pad_token_id": codec.pad_id,
+    }  # fmt: skip
+    if positions == "absolute":
+        config: Any = GPT2Config(
+            **common,
+            activation_function="gelu_pytorch_tanh",  # the same function as GPT-2's gelu_new, fused: faster on CPUs
+            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        )  # fmt: skip
+    elif positions == "relative":
+        # Three matrices of 8/3 width each in GPT-2's place of two of 4: as many weights.
+        config = LlamaConfig(**common, intermediate_size=8 * width // 3, tie_word_embeddings=False)
+    else:
+        raise ValueError(f"model.lm.positions={positions!r}: expected absolute or relative")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return GPT2LMHeadModel(config)
+        return AutoModelForCausalLM.from_config(config)
 
 
 def pretrained(

@@ -129,7 +129,7 @@ def test_tokens_end_where_the_task_says() -> None:
 
 
 def test_relative_positions_see_distances_alone() -> None:
-    """Behind the same tokens, the next one is predicted alike wherever they stand; with absolute positions it is not."""
+    """Behind the same tokens the next one is predicted alike wherever they stand; with absolute positions it is not."""
     codec = build(["abc\n"], vocab_size=300)
     row = torch.arange(5, 11)[None]
     shifts = {}

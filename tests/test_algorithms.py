@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -62,13 +61,7 @@ def pair(compose: Callable, data_dir: Path) -> Callable[[str, str], SimpleNamesp
     return built
 
 
-def grouped(task: str, algo: str) -> Any:
-    """Return a parameter whose tests run in one process, so that the pair is built once."""
-    name = f"{task}-{algo}"
-    return pytest.param((task, algo), id=name, marks=pytest.mark.xdist_group(name))
-
-
-@pytest.fixture(params=[grouped(task, algo) for task in TASKS for algo in ALGOS])
+@pytest.fixture(params=[(task, algo) for task in TASKS for algo in ALGOS], ids=lambda pair: f"{pair[0]}-{pair[1]}")
 def built(request: pytest.FixtureRequest, pair: Callable) -> SimpleNamespace:
     return pair(*request.param)
 

@@ -10,13 +10,18 @@ from omegaconf import OmegaConf
 from lmrl.checks import ConfigError
 from lmrl.experiment import load_task
 
-GROUPS = ("task", "algo", "model", "hardware", "tracking", "experiment")
+GROUPS = ("task", "algo", "partner", "model", "hardware", "tracking", "experiment")
 
 
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in names(group)])
 def test_every_choice_composes(compose: Callable, group: str, name: str) -> None:
     chosen = {"task": "maze", "algo": "ilql"} | {group: name}
-    needed = {"hub": ["model.path=somewhere"], "prompted": ["algo.policy.endpoint.model=somebody"]}.get(name, [])
+    needed = {
+        "hub": ["model.path=somewhere"],
+        "prompted": ["algo.policy.endpoint.model=somebody"],
+        "local": ["partner.model=somewhere"],
+        "endpoint": ["partner.endpoint.model=somebody"],
+    }.get(name, [])
     cfg = compose(*(f"{key}={value}" for key, value in chosen.items()), *needed)
     assert OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 

@@ -34,7 +34,8 @@ def compose_task(overrides: Sequence[str], folder: Path | None = None) -> Any:
 
     found = configuration_folder(folder)
     whole = OmegaConf.load(found / "config.yaml") if (found / "config.yaml").is_file() else OmegaConf.create()
-    root = {"defaults": ["_self_", {"task": "???"}], "data_dir": OmegaConf.select(whole, "data_dir") or "data"}
+    defaults = ["_self_", {"task": "???"}, {"optional partner": "embedded"}]
+    root = {"defaults": defaults, "data_dir": OmegaConf.select(whole, "data_dir") or "data"}
     ConfigStore.instance().store(name="lmrl_task", node=root)
     with initialize_config_dir(str(found.resolve()), version_base="1.3"):
         return compose("lmrl_task", overrides=list(overrides)).task

@@ -123,8 +123,8 @@ def build_policy(cfg: DictConfig) -> Any:
 
 def load_task(cfg: DictConfig) -> Task:
     """Build the environment once, to see that it can be built, and load or make the task's data."""
-    make_env = instantiate(cfg.task.env)
-    evaluation_env = instantiate(OmegaConf.merge(cfg.task.env, cfg.evaluation.env or {}))
+    make_env = build("task.env", instantiate, cfg.task.env)
+    evaluation_env = build("evaluation.env", instantiate, OmegaConf.merge(cfg.task.env, cfg.evaluation.env or {}))
     build("task.env", make_env)
     build("evaluation.env", evaluation_env)
     anchors = Anchors.of_task(cfg.task)

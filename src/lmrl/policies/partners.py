@@ -1,0 +1,292 @@
+"""The partner of a dialogue played by a language model: behind an OpenAI-compatible endpoint, or on this machine.
+
+Both are policies. A request's history is what a `Dialogue` environment shows its partner: the brief, and what was said
+(`partner_prompt`). A request without a history asks for nothing and gets an empty text. Replies are one line of
+printable ASCII, which ends in a line break, as the observations of the tasks do.
+
+Replies are greedy unless sampling is asked for. Then they depend on the prompt alone: equal prompts of a batch are
+asked once, and replies on disk are found by kind, model, settings and prompt. Sampled ones belong to the episode's seed
+and turn as well, so that episodes differ, and an evaluation that is repeated stays the same.
+
+A model that does not answer is an error, and never a reply, let alone a reward.
+"""
+
+import re
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmrl.functional import check_range
+from lmrl.policies.chat import Chat, ChatEndpoint, EndpointError
+from lmrl.policies.chat_settings import NAME, Retries
+from lmrl.policies.core import Action, Request
+from lmrl.policies.decoding import Decoding
+from lmrl.policies.partner_cache import ReplyCache, reply_key
+from lmrl.policies.partner_model import PartnerModel, weights_of
+from lmrl.policies.partner_prompt import NAME as PROMPT
+from lmrl.policies.partner_prompt import Message, PartnerPrompt, Situation, one_line
+from lmrl.policies.randomness import Uniforms
+
+_LABEL = re.compile(r"^partner\s*:\s*", re.IGNORECASE)
+_TYPOGRAPHY = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014", "''\"\"--")
+
+
+class PartnerError(EndpointError):
+    """The partner's model did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One reply that is wanted."""
+
+    situation: Situation
+    messages: tuple[Message, ...]
+    """The chat that asks for it."""
+    stream: tuple[int, int]
+    """Seed and turn, from which a sampled reply is drawn; (0, 0) where replies are greedy."""
+
+
+class ModelPartner(ABC):
+    """A partner whose replies come from a language model.
+
+    Args:
+        identity: kind, model and settings: all that a reply depends on beside the prompt; JSON values.
+        prompt: the block `partner_prompt` of a task's configuration.
+        is_sampled: whether replies are drawn at random.
+        cache: the file in which replies are kept. `None`: none are.
+
+    Raises:
+        ValueError: the prompt cannot be used; the message names what is wrong.
+    """
+
+    def __init__(
+        self, *, identity: Mapping[str, Any], prompt: Mapping[str, Any] | None, is_sampled: bool, cache: str | None
+    ) -> None:
+        self.prompt = PartnerPrompt.from_mapping(prompt)
+        where = ("url", "stamp")
+        known = {name: value for name, value in identity.items() if name not in where}
+        self.settings: dict[str, Any] = {**known, "prompt": {} if prompt is None else dict(prompt)}
+        """What tells this partner from others on any machine, for the settings of an environment; JSON values."""
+        self.cache = None if cache is None else ReplyCache(cache)
+        self._identity, self._is_sampled = dict(identity), is_sampled
+        self._counts: dict[str, int] = dict.fromkeys(("prompts", "repeated", "cached", "asked"), 0)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What was asked so far.
+
+        Of `prompts` that had to be answered, `repeated` ones stood in the same batch before, `cached` ones were on
+        disk, and `asked` ones were put to the model.
+        """
+        return {"kind": self._identity["kind"], "model": self._identity["model"], **self._counts}
+
+    def act(self, requests: Sequence[Request]) -> list[Action]:
+        """Return one reply per request, in order.
+
+        Raises:
+            PartnerError: the model did not answer.
+            CacheError: the file of replies cannot be used.
+            ValueError: a history has no brief, or the prompt a field that the brief has not.
+        """
+        asked = {index: self._question(request) for index, request in enumerate(requests) if request.history}
+        keys = {index: self._key(question) for index, question in asked.items()}
+        distinct = {keys[index]: question for index, question in asked.items()}
+        known = self.cache.get(distinct) if self.cache is not None and distinct else {}
+        missing = {key: question for key, question in distinct.items() if key not in known}
+        replies = dict(zip(missing, self._answer(list(missing.values())), strict=True)) if missing else {}
+        if self.cache is not None:
+            # Silence may be a model's mishap, such as a limit used up by thinking, so it is not kept.
+            spoken = {key: reply for key, reply in replies.items() if reply.strip()}
+            replies |= self.cache.put(spoken, model=self._identity["model"])
+        counts = (len(asked), len(asked) - len(distinct), len(known), len(missing))
+        self._counts = {name: old + new for (name, old), new in zip(self._counts.items(), counts, strict=True)}
+        said = {index: spoken_line((known | replies)[key]) for index, key in keys.items()}
+        return [Action(said.get(index, "")) for index in range(len(requests))]
+
+    @abstractmethod
+    def _answer(self, questions: Sequence[Question]) -> list[str]:
+        """Return what the model says to each question, in order."""
+
+    def _question(self, request: Request) -> Question:
+        situation = Situation.from_history(request.history)
+        stream = (request.seed, request.turn) if self._is_sampled else (0, 0)
+        return Question(situation, self.prompt.messages(situation), stream)
+
+    def _key(self, question: Question) -> str:
+        return reply_key(self._identity, question.messages, question.stream)
+
+
+class EndpointPartner(ModelPartner):
+    """A partner behind an OpenAI-compatible endpoint.
+
+    Args:
+        prompt: the block `partner_prompt` of a task's configuration.
+        endpoint: the arguments of `ChatEndpoint` by name, `retries` those of `Retries`; without `sampling`, replies are
+            greedy and have at most 128 tokens.
+        first_line: whether only the first line of what the model says is the reply.
+        cache: the file in which replies are kept. `None`: none are.
+
+    Raises:
+        ValueError: a setting cannot be used; the message names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompt: Mapping[str, Any] | None,
+        endpoint: Mapping[str, Any],
+        first_line: bool = False,
+        cache: str | None = None,
+    ) -> None:
+        self._arguments = {"sampling": {"temperature": 0.0, "max_tokens": 128}, **endpoint}
+        self.endpoint, self.first_line = _connect(self._arguments), first_line
+        # A name alone does not tell which model it is: another server may call another one the same.
+        identity = {"kind": "endpoint", "model": self.endpoint.model, "sampling": self.endpoint.sampling}
+        super().__init__(
+            identity={**identity, "first_line": first_line, "url": self.endpoint.url},
+            prompt=prompt,
+            is_sampled=self.endpoint.sampling.get("temperature") != 0,
+            cache=cache,
+        )
+        self._uniforms = Uniforms()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "endpoint"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, endpoint=_connect(state["_arguments"]))  # connections cannot travel
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What was asked so far, see `ModelPartner.summary` and `ChatEndpoint.usage`."""
+        return {**super().summary, **self.endpoint.usage}
+
+    def _answer(self, questions: Sequence[Question]) -> list[str]:
+        chats = [Chat(question.messages, self._seed(question)) for question in questions]
+        try:
+            replies = self.endpoint.complete(chats)
+        except EndpointError as error:
+            cause = str(error).replace(NAME, "partner.endpoint")
+        else:
+            return [without_thoughts(reply, first_line=self.first_line) for reply in replies]
+        raise PartnerError(f"the partner {self.endpoint.model!r} does not answer: {cause}")
+
+    def _seed(self, question: Question) -> int:
+        return int(self._uniforms.draw(*question.stream, 1)[0] * 2**31)
+
+
+class LocalPartner(ModelPartner):
+    """A partner on this machine: a Hugging Face model, sequence-to-sequence (FLAN-T5) or causal.
+
+    The model is loaded when a reply is first needed that is not on disk, and once per process for all partners alike.
+    A prompt that is too long loses its oldest lines, and then the end of the newest utterance: what an agent says never
+    ends a run.
+
+    Args:
+        prompt: the block `partner_prompt` of a task's configuration.
+        model: Hub id or folder.
+        revision: of the Hub's model, a branch, tag or commit. `None`: its newest.
+        sampling: `temperature`, `top_k` and `top_p`, as `Decoding` has them. `None`: replies are greedy.
+        max_new_tokens: longest reply.
+        max_prompt_tokens: longest prompt. `None`: as much as the model's window holds.
+        chat: whether prompts are written in the model's chat format. `None`: if it has one; otherwise as plain text.
+        first_line: whether a reply ends at its first line break. `None`: where prompts are plain text, since models
+            without a chat format go on with a question of their own.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto`: bfloat16 on accelerators that have it, else float32.
+        device: as PyTorch names it (`cpu`, `cuda:1`), or `auto`: an accelerator if there is one.
+        batch_size: prompts that are computed at once.
+        cache: the file in which replies are kept. `None`: none are.
+
+    Raises:
+        ValueError: a setting cannot be used, or there is no such folder; the message names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompt: Mapping[str, Any] | None,
+        model: str,
+        revision: str | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        max_new_tokens: int = 128,
+        max_prompt_tokens: int | None = None,
+        chat: bool | None = None,
+        first_line: bool | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        batch_size: int = 32,
+        cache: str | None = None,
+    ) -> None:
+        check_range("partner.max_new_tokens", max_new_tokens, 1, 100_000)
+        check_range("partner.batch_size", batch_size, 1, 100_000)
+        if max_prompt_tokens is not None:
+            check_range("partner.max_prompt_tokens", max_prompt_tokens, 1, 10_000_000)
+        try:
+            decoding = Decoding(**{"temperature": 0.0, **(sampling or {})})
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"partner.sampling: {error}") from None
+        self.model = PartnerModel(
+            weights=weights_of(model, revision, dtype=dtype, device=device),
+            decoding=decoding,
+            max_new_tokens=max_new_tokens,
+            max_prompt_tokens=max_prompt_tokens,
+            chat=chat,
+            batch_size=batch_size,
+        )
+        self.first_line, self._shortened = first_line, 0
+        super().__init__(
+            identity={"kind": "local", **self.model.identity, "first_line": first_line},
+            prompt=prompt,
+            is_sampled=decoding.temperature != 0,
+            cache=cache,
+        )
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What was asked so far, see `ModelPartner.summary`; `shortened` prompts were too long for the model."""
+        return {**super().summary, "shortened": self._shortened}
+
+    def _answer(self, questions: Sequence[Question]) -> list[str]:
+        first_line = not self.model.writes_chats if self.first_line is None else self.first_line
+        prompts = [self._fitting(question) for question in questions]
+        replies = self.model.generate(prompts, [question.stream for question in questions], first_line=first_line)
+        return [without_thoughts(reply, first_line=first_line) for reply in replies]
+
+    def _fitting(self, question: Question) -> list[int]:
+        """Return the tokens of a prompt; of one that is too long, of what is left of it."""
+        situation, room = question.situation, self.model.room
+        tokens = whole = self.model.encode(question.messages)
+        while room is not None and len(tokens) > room:
+            shorter = situation.shorter()
+            if shorter is None:
+                raise ValueError(
+                    f"{PROMPT} has {len(tokens)} tokens without any dialogue, but partner.model reads {room}"
+                )
+            situation = shorter
+            tokens = self.model.encode(self.prompt.messages(situation))
+        self._shortened += tokens is not whole
+        return tokens
+
+
+def _connect(arguments: Mapping[str, Any]) -> ChatEndpoint:
+    """Build the endpoint; complaints name the partner's settings."""
+    retries = arguments.get("retries")
+    try:
+        return ChatEndpoint(**{**arguments, "retries": None if retries is None else Retries(**retries)})
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"partner.endpoint: {error}".replace(f"{NAME}.", "")) from None
+
+
+def without_thoughts(text: str, *, first_line: bool) -> str:
+    """Return what a model said behind its thoughts (`</think>`); of this, the first line if only that counts."""
+    said = text.rpartition("</think>")[2].strip()
+    return said.partition("\n")[0] if first_line else said
+
+
+def spoken_line(reply: str) -> str:
+    """Return a reply as the partner says it: on one line of printable ASCII, without the label of its turn."""
+    letters = unicodedata.normalize("NFKD", reply.translate(_TYPOGRAPHY)).encode("ascii", "ignore").decode()
+    printable = "".join(letter for letter in one_line(letters) if letter.isprintable())
+    return _LABEL.sub("", printable) + "\n"

@@ -82,7 +82,7 @@ def wake(module: Algorithm) -> None:
     """Give value heads weights: at zero, as they start, they let no gradient through, and may already be right."""
     for head in module.modules():
         if isinstance(head, ValueHead):
-            torch.nn.init.normal_(head.output.weight)
+            torch.nn.init.normal_(head.output.weight, std=0.1)
 
 
 def test_every_pair_computes_a_loss_and_acts(built: SimpleNamespace) -> None:

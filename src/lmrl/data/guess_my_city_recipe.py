@@ -15,7 +15,7 @@ from lmrl.policies.core import Policy
 from lmrl.rollout import Start, rollout
 from lmrl.text.trajectory import Trajectory, Turn
 
-ANCHOR_GAMES = 5
+ANCHOR_GAMES = 2
 """Games with each city, from which the mean returns of expert and random player are computed."""
 
 

@@ -72,3 +72,22 @@ def test_not_every_task_has_a_partner(capsys: pytest.CaptureFixture) -> None:
         assert main([f"task={task}", "--player", "random", "--partner", "human"]) == 1
         said = f"error: --partner human: the task {task} has no partner that a person could be\n"
         assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("task", "answer"),
+    [
+        ("twenty_questions", "yes"),
+        ("guess_my_city", "Yes, it is."),
+        ("car_dealer", "No. Output: Decision=Reject MSRP=$9,000"),
+    ],
+)
+def test_a_person_can_be_the_partner(
+    task: str, answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The person is told the rules, the secret and what the agent says; the referee takes what is typed."""
+    monkeypatch.setattr("builtins.input", lambda _prompt="": answer)
+    assert main([f"task={task}", "--player", "random", "--partner", "human", "--seed", "3"]) == 0
+    said = capsys.readouterr().out
+    assert compose_task([f"task={task}"]).partner_rules.strip() in said
+    assert f"{task}, random, 1 episode" in said

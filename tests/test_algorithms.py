@@ -92,7 +92,11 @@ def test_every_pair_computes_a_loss_and_acts(built: SimpleNamespace) -> None:
     loss.backward()
     gradients = [p.grad for p in built.module.parameters() if p.grad is not None]
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
-    assert sum(float(gradient.abs().sum()) for gradient in gradients) > 0
+    # Methods that compare the episodes of a start have nothing to learn from where all earned the same.
+    is_level = (
+        built.cfg.algo.datamodule.get("group", 1) > 1 and len({float(row.rewards.sum()) for row in built.rows}) == 1
+    )
+    assert is_level or sum(float(gradient.abs().sum()) for gradient in gradients) > 0
     built.module.zero_grad()
     assert all(torch.isfinite(value).all() for value in logs.values())
     env = built.task.make_env()

@@ -23,7 +23,6 @@ import torch
 from conftest import ROOT, names
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from test_prompted import KEY, Handler, Server, break_off, completion, hang_up, late, refuse, say
@@ -934,7 +933,7 @@ def test_a_choice_that_cannot_be_right_is_told(conf: Path) -> None:
         (["task=maze", "partner=endpoint", "partner.endpoint.model=m"], "task.partner_prompt: this task has none"),
     ):
         cfg = composed(conf, *wrong, "algo=bc", "partner.endpoint.base_url=http://localhost/v1")
-        with pytest.raises(InstantiationException, match=message):
+        with pytest.raises(ConfigError, match=message):
             load_task(cfg)
     for name in ("endpoint", "local"):
         with pytest.raises(ConfigError, match=r"partner\.(endpoint\.)?model"):

@@ -22,7 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     without_engine = "" if os.environ.get("LMRL_REQUIRE_ENGINE") else missing_engine()
     for item in items:
         chosen = getattr(item, "callspec", None)
-        values = [] if chosen is None else [chosen.params.get(key) for key in ("algorithm", "built", "algo")]
+        values = (
+            [] if chosen is None else [chosen.params.get(key) for key in ("algorithm", "built", "agreeing", "algo")]
+        )
         algo = next((v[-1] if isinstance(v, tuple) else v for v in values if v is not None), "")
         item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{algo}"))
         if without_engine and chosen is not None and ENGINE_TASKS & set(re.findall(r"[a-z]+", chosen.id.lower())):

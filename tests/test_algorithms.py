@@ -71,7 +71,7 @@ def built(request: pytest.FixtureRequest, pair: Callable) -> SimpleNamespace:
     ids=lambda pair: f"{pair[0]}-{pair[1]}",
 )
 def agreeing(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """Each algorithm on one task, and on each task a policy of each kind: a clone, a guided prior, an online learner."""
+    """Each algorithm on one task, and on each task one policy of each kind: clone, guided prior, online learner."""
     return request.param
 
 

@@ -64,7 +64,7 @@ def test_every_task_has_an_expert_better_than_chance(task: str, capsys: pytest.C
         assert f"{task}, {player}, 6 episodes" in said
         returns[player] = float(said.split("return ")[1].split()[0])
     score = compose_task([f"task={task}"]).score
-    assert returns["expert"] > score.data > returns["random"]
+    assert returns["expert"] > max(score.data, returns["random"])
 
 
 def test_not_every_task_has_a_partner(capsys: pytest.CaptureFixture) -> None:

@@ -1,5 +1,6 @@
 """Playing in the terminal: a person's episode, the scripted players of every task, and what is kept."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_a_person_can_be_the_partner(
     task: str, answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """The person is told the rules, the secret and what the agent says; the referee takes what is typed."""
-    monkeypatch.setattr("builtins.input", lambda _prompt="": answer)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{answer}\n" * 60))
     assert main([f"task={task}", "--player", "random", "--partner", "human", "--seed", "3"]) == 0
     said = capsys.readouterr().out
     assert compose_task([f"task={task}"]).partner_rules.strip() in said

@@ -42,7 +42,7 @@ def from_scratch(
     Raises:
         ValueError: the width is no multiple of the heads, or `positions` is neither of the two.
     """
-    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+    from transformers import AutoModelForCausalLM
 
     if width % heads:
         raise ValueError(f"model.lm.width={width} must be a multiple of model.lm.heads={heads}")
@@ -52,20 +52,26 @@ def from_scratch(
         "max_position_embeddings": window, "initializer_range": init_scale / width**0.5, "use_cache": False,
         "bos_token_id": end, "eos_token_id": end, "pad_token_id": codec.pad_id,
     }  # fmt: skip
+    config = _configuration(positions, width, common)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config)
+
+
+def _configuration(positions: str, width: int, common: dict[str, Any]) -> Any:
+    """Return the configuration of a new model, by how it sees where tokens stand."""
+    from transformers import GPT2Config, LlamaConfig
+
     if positions == "absolute":
-        config: Any = GPT2Config(
+        return GPT2Config(
             **common,
             activation_function="gelu_pytorch_tanh",  # the same function as GPT-2's gelu_new, fused: faster on CPUs
             resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
         )  # fmt: skip
-    elif positions == "relative":
+    if positions == "relative":
         # Three matrices of 8/3 width each in GPT-2's place of two of 4: as many weights.
-        config = LlamaConfig(**common, intermediate_size=8 * width // 3, tie_word_embeddings=False)
-    else:
-        raise ValueError(f"model.lm.positions={positions!r}: expected absolute or relative")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config)
+        return LlamaConfig(**common, intermediate_size=8 * width // 3, tie_word_embeddings=False)
+    raise ValueError(f"model.lm.positions={positions!r}: expected absolute or relative")
 
 
 def pretrained(

@@ -1,5 +1,6 @@
 """What every environment must keep to, whatever its task."""
 
+import math
 import subprocess
 import sys
 import warnings
@@ -8,6 +9,8 @@ from pathlib import Path
 import gymnasium
 import pytest
 from gymnasium.utils.env_checker import check_env
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import lmrl.envs
 from lmrl.envs.core import PRINTABLE, TextEnv
@@ -63,12 +66,26 @@ def test_ids_are_read_from_source_text() -> None:
 
 
 def test_gymnasium_finds_nothing_wrong(env: TextEnv) -> None:
+    env.action_space.seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # These are no faults of an environment: it is checked bare on purpose, and it has nothing to draw.
         warnings.filterwarnings("ignore", message=".*different from the unwrapped version.*")
         warnings.filterwarnings("ignore", message=".*[Rr]ender.*")
         check_env(env, skip_render_check=True)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.text("0123456789.,$%- kxabyemonprct?!'\n", max_size=80) | st.text(max_size=60), min_size=1, max_size=4)
+)
+def test_no_text_breaks_a_game(env: TextEnv, said: list[str]) -> None:
+    env.reset(seed=1)
+    for text in said:
+        _, reward, terminated, truncated, _ = env.step(text)
+        assert math.isfinite(reward)
+        if terminated or truncated:
+            break
 
 
 def test_same_seed_same_episode(env: TextEnv) -> None:

@@ -36,6 +36,9 @@ _MONEY = re.compile(
     rf"(?:\s?(?P<unit>k\b|thousand\b|grand\b))?(?:\s?(?P<word>dollars\b|bucks\b|usd\b|\$))?{_NOT_MONEY}"
 )
 _PERCENT = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s?(?:%|percent\b|per cent\b)")
+_MARK = re.compile(r"x(?=(?:money|percent)\d)")
+_MOST = 1_000_000_000
+"""Nobody means a higher amount, and a float ends somewhere."""
 _LEAST_BARE = 1000
 """A number without any word of money is a price only from here on, and if it is no year."""
 _OFF_BEHIND = (
@@ -101,21 +104,22 @@ def _value(words: str) -> int:
 def read_amounts(text: str) -> tuple[Amounts, str]:
     """Return what a normalised text says about money, and the text with `xmoney` and `xpercent` instead of amounts."""
     values: list[float] = []
+    text = _MARK.sub("x ", text)  # Nobody may write a mark himself.
 
     def percent(match: re.Match[str]) -> str:
-        values.append(float(match["number"]))
-        return f"xpercent{len(values) - 1}"
+        values.append(min(float(match["number"]), _MOST))
+        return f"xpercent{len(values) - 1}_"
 
     def money(match: re.Match[str]) -> str:
         value = _dollars(match)
         if value is None:
             return match[0]
         values.append(value)
-        return f"xmoney{len(values) - 1}"
+        return f"xmoney{len(values) - 1}_"
 
     marked = _MONEY.sub(money, _PERCENT.sub(percent, text))
     said: dict[str, float] = {}
-    for match in re.finditer(r"x(money|percent)(\d+)", marked):
+    for match in re.finditer(r"x(money|percent)(\d+)_", marked):
         role = _money_role(marked, match[0]) if match[1] == "money" else _percent_role(marked, match[0])
         said[role] = values[int(match[2])]
     amounts = Amounts(
@@ -127,13 +131,13 @@ def read_amounts(text: str) -> tuple[Amounts, str]:
         is_off_list=bool(re.search(r"\b(?:list|sticker|msrp)\b", marked)),
         meets_budget=bool(_MEET.search(marked)) and "price" not in said and "?" not in marked,
     )
-    return amounts, re.sub(r"(xmoney|xpercent)\d+", r"\1", marked)
+    return amounts, re.sub(r"(xmoney|xpercent)\d+_", r"\1", marked)
 
 
 def _dollars(match: re.Match[str]) -> int | None:
     """Return how many dollars an amount is; `None` if it is something else."""
     digits = match["number"].replace(",", "")
-    value = float(digits) * (1000 if match["unit"] else 1)
+    value = min(float(digits) * (1000 if match["unit"] else 1), _MOST)
     if match["sign"] or match["unit"] or match["word"]:
         is_rate = re.match(
             r" ?(?:/|per|a|each|every)? ?(?:mo\b|months?|monthly|weeks?|weekly)", match.string[match.end() :]

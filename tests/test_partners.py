@@ -412,6 +412,16 @@ def test_a_partner_that_does_not_answer_is_an_error_and_never_a_reward(server: S
     assert texts(policy, ask("Is it fast?\n", about="dog")) == ["Yes.\n"]
 
 
+def test_what_was_answered_before_a_failure_is_kept(server: Server, tmp_path: Path) -> None:
+    policy = partner(server, cache=tmp_path / "r.sqlite", concurrency=1)
+    server.script = [answer, answer, refuse(401, "no more")]
+    three = [ask("Is it red?\n", about=name) for name in sorted(FACTS)[:3]]
+    with pytest.raises(PartnerError, match="no more"):
+        policy.act(three)
+    texts(policy, *three)
+    assert counts(policy) == (3, 0, 2, 1)
+
+
 def test_the_key_is_sent_and_never_shown(
     server: Server,
     tmp_path: Path,

@@ -8,17 +8,16 @@ import subprocess
 import pytest
 from rich.console import Console
 
-import lmrl.summary as summary_module
+from lmrl import provenance
 from lmrl.evaluation import Evaluation
+from lmrl.provenance import git_commit, versions
 from lmrl.rollout import Start
 from lmrl.scores import Anchors
 from lmrl.summary import (
     BLOCKS,
     build_summary,
-    git_commit,
     markdown,
     print_summary,
-    versions,
     write_json,
     write_transcripts,
 )
@@ -46,7 +45,7 @@ def test_summary_has_every_key():
     summary = whole()
     assert list(summary) == [
         "task", "algo", "model", "seed", "status", "dataset", "train", "rollout", "eval", "paper", "usage",
-        "versions", "git_commit",
+        "partner",        "versions", "git_commit",
     ]  # fmt: skip
     assert list(summary["eval"]) == [
         "episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95",
@@ -81,6 +80,13 @@ def test_what_online_and_prompted_runs_used_is_told():
     assert final_metrics(summary)["final/usage/cost"] == 1.5
 
 
+def test_what_a_partner_was_asked_is_told():
+    asked = {"kind": "endpoint", "model": "m", "prompts": 1200, "repeated": 100, "cached": 1000, "asked": 100}
+    summary = whole(partner=asked)
+    assert "m, 1,200 replies: 100 asked, 1,000 from disk, 100 repeated" in printed(summary)
+    assert final_metrics(summary)["final/partner/cached"] == 1000
+
+
 def test_unknown_keys_are_refused():
     with pytest.raises(ValueError, match="'train' has no key loss"):
         whole(train={"loss": 1})
@@ -100,7 +106,7 @@ def test_git_commit_is_only_that_of_this_code(tmp_path, monkeypatch):
 
     source = tmp_path / "summary.py"
     source.write_text("1")
-    monkeypatch.setattr(summary_module, "__file__", str(source))
+    monkeypatch.setattr(provenance, "__file__", str(source))
     assert git_commit() is None
     git("init")
     (tmp_path / "other").write_text("1")

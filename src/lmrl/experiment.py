@@ -216,6 +216,7 @@ def _report(
         evaluation=evaluation.summary(task.anchors),
         paper=OmegaConf.to_container(cfg.task.paper).get(identity.algo),  # type: ignore[union-attr]
         usage=usage,
+        partner=getattr(getattr(task.evaluation_env(), "partner", None), "summary", None),
     )
     write_json(summary, folder / "summary.json")
     log.log_results(summary)

@@ -1,11 +1,8 @@
 """What a run leaves behind for its reader: summary.json, transcripts.jsonl, and a table in the terminal."""
 
-import importlib.metadata
 import json
 import math
 import os
-import platform
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-import lmrl
 from lmrl.evaluation import Evaluation
+from lmrl.provenance import git_commit, versions
 from lmrl.text.trajectory import Trajectory
 
 Status = Literal["finished", "interrupted", "failed"]
@@ -37,17 +34,12 @@ BLOCKS: dict[str, tuple[str, ...]] = {
         *("requests", "retries", "prompt_tokens", "completion_tokens", "cut_off", "unmetered", "unparsable"),
         "cost",
     ),
+    "partner": (
+        *("kind", "model", "prompts", "repeated", "cached", "asked", "shortened"),
+        *("requests", "retries", "prompt_tokens", "completion_tokens", "cut_off", "unmetered", "cost"),
+    ),
 }
 """The keys of each block of summary.json; a value that a run cannot tell is null."""
-
-PACKAGES = {
-    "torch": "torch",
-    "transformers": "transformers",
-    "lightning": "pytorch-lightning",
-    "datasets": "datasets",
-    "mlflow": "mlflow",
-}
-"""The packages whose versions decide results, by the name they have in summary.json."""
 
 
 def build_summary(
@@ -63,13 +55,17 @@ def build_summary(
     evaluation: Mapping[str, Any] | None = None,
     paper: Mapping[str, Any] | None = None,
     usage: Mapping[str, Any] | None = None,
+    partner: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Put the blocks of summary.json together; what an interrupted or failed run lacks is null.
 
     Raises:
         ValueError: a key of a block is unknown.
     """
-    given = {"dataset": dataset, "train": train, "rollout": rollout, "eval": evaluation, "paper": paper, "usage": usage}
+    given = {
+        **{"dataset": dataset, "train": train, "rollout": rollout, "eval": evaluation, "paper": paper},
+        **{"usage": usage, "partner": partner},
+    }
     blocks = {name: _block(name, values or {}) for name, values in given.items()}
     head = {"task": task, "algo": algo, "model": model, "seed": seed, "status": status}
     return {**head, **blocks, "versions": versions(), "git_commit": git_commit()}
@@ -110,33 +106,6 @@ def transcript(trajectory: Trajectory) -> dict[str, Any]:
 def messages(trajectory: Trajectory) -> list[dict[str, str]]:
     """Return the turns as chat messages: actions are the assistant's, observations the user's."""
     return [{"role": "assistant" if turn.is_action else "user", "content": turn.text} for turn in trajectory.turns]
-
-
-def versions() -> dict[str, str | None]:
-    """Return the versions that a reader needs to repeat a run; `None` where a package is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name, package in PACKAGES.items():
-        try:
-            found[name] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return {**found, "lmrl": lmrl.__version__}
-
-
-def git_commit() -> str | None:
-    """Return the commit of this code, with `-dirty` if files differ from it; `None` outside of a repository.
-
-    A repository that merely contains the installed package (a virtual environment inside somebody's project) is not
-    this code's: only one that tracks this file counts.
-    """
-    here = Path(__file__).resolve()
-    try:
-        _git(here.parent, "ls-files", "--error-unmatch", here.name)
-        commit = _git(here.parent, "rev-parse", "HEAD")
-        changed = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return f"{commit}-dirty" if changed else commit
 
 
 def print_summary(summary: Mapping[str, Any], files: Mapping[str, str | Path], console: Console | None = None) -> None:
@@ -209,6 +178,9 @@ def _costs(summary: Mapping[str, Any]) -> dict[str, str]:
         price = "" if used["cost"] is None else f", {used['cost']:.2f} USD"
         trouble = f"{used['retries']:,} retries, {used['unparsable']:,} unreadable answers"
         said["endpoint"] = f"{used['requests']:,} requests, {tokens}{price}, {trouble}"
+    if (other := summary.get("partner", {})).get("prompts") is not None:
+        counts = f"{other['prompts']:,} replies: {other['asked']:,} asked, {other['cached']:,} from disk"
+        said["partner"] = f"{other['model']}, {counts}, {other['repeated']:,} repeated"
     return said
 
 
@@ -275,16 +247,3 @@ def _write_atomically(text: str, path: Path) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    """Return what a git command prints.
-
-    Raises:
-        OSError: git is not installed.
-        subprocess.SubprocessError: the command failed or hung.
-    """
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
-    )
-    return done.stdout.strip()

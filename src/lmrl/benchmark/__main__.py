@@ -52,7 +52,8 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     from lmrl.benchmark import rollouts, train_step
     from lmrl.benchmark.workloads import workloads
     from lmrl.hardware import cpu_has_fast_bf16, quiet_libraries, set_threads
-    from lmrl.summary import git_commit, versions, write_json
+    from lmrl.provenance import git_commit, versions
+    from lmrl.summary import write_json
 
     task = [] if any(override.startswith("task=") for override in options.overrides) else ["task=maze"]
     chosen = [*task, "algo=ilql", "hardware=cpu", "tracking=none", *options.overrides]

@@ -37,6 +37,9 @@ _COUNTS = ("requests", "retries", "cut_off", "unmetered", "prompt_tokens", "comp
 class EndpointError(RuntimeError):
     """The endpoint refused a request, or kept failing."""
 
+    answered: Mapping[int, str] = {}
+    """What it had answered by then to the others that were asked at once, by their place."""
+
 
 class _Stopped(Exception):
     """Another request has failed for good: this one is not needed any more."""
@@ -143,6 +146,9 @@ class ChatEndpoint:
             wait(futures, return_when=FIRST_EXCEPTION)
             error = next((e for future in futures if future.done() and (e := future.exception())), None)
             if error is not None:
+                if isinstance(error, EndpointError):
+                    done = {index: future for index, future in enumerate(futures) if future.done()}
+                    error.answered = {i: future.result() for i, future in done.items() if not future.exception()}
                 raise error
             return [future.result() for future in futures]
         finally:

@@ -65,8 +65,7 @@ class ModelPartner(ABC):
         self, *, identity: Mapping[str, Any], prompt: Mapping[str, Any] | None, is_sampled: bool, cache: str | None
     ) -> None:
         self.prompt = PartnerPrompt.from_mapping(prompt)
-        where = ("url", "stamp")
-        known = {name: value for name, value in identity.items() if name not in where}
+        known = {name: value for name, value in identity.items() if name not in ("url", "stamp")}
         self.settings: dict[str, Any] = {**known, "prompt": {} if prompt is None else dict(prompt)}
         """What tells this partner from others on any machine, for the settings of an environment; JSON values."""
         self.cache = None if cache is None else ReplyCache(cache)
@@ -95,15 +94,22 @@ class ModelPartner(ABC):
         distinct = {keys[index]: question for index, question in asked.items()}
         known = self.cache.get(distinct) if self.cache is not None and distinct else {}
         missing = {key: question for key, question in distinct.items() if key not in known}
-        replies = dict(zip(missing, self._answer(list(missing.values())), strict=True)) if missing else {}
-        if self.cache is not None:
-            # Silence may be a model's mishap, such as a limit used up by thinking, so it is not kept.
-            spoken = {key: reply for key, reply in replies.items() if reply.strip()}
-            replies |= self.cache.put(spoken, model=self._identity["model"])
+        try:
+            replies = dict(zip(missing, self._answer(list(missing.values())), strict=True)) if missing else {}
+        except PartnerError as error:
+            self._keep({key: error.answered[index] for index, key in enumerate(missing) if index in error.answered})
+            raise
+        replies |= self._keep(replies)
         counts = (len(asked), len(asked) - len(distinct), len(known), len(missing))
         self._counts = {name: old + new for (name, old), new in zip(self._counts.items(), counts, strict=True)}
         said = {index: spoken_line((known | replies)[key]) for index, key in keys.items()}
         return [Action(said.get(index, "")) for index in range(len(requests))]
+
+    def _keep(self, replies: Mapping[str, str]) -> dict[str, str]:
+        """Put replies on disk, if that is wanted, and return what is there now."""
+        # Silence may be a model's mishap, such as a limit used up by thinking, so it is not kept.
+        spoken = {key: reply for key, reply in replies.items() if reply.strip()}
+        return {} if self.cache is None else self.cache.put(spoken, model=self._identity["model"])
 
     @abstractmethod
     def _answer(self, questions: Sequence[Question]) -> list[str]:
@@ -164,14 +170,16 @@ class EndpointPartner(ModelPartner):
         return {**super().summary, **self.endpoint.usage}
 
     def _answer(self, questions: Sequence[Question]) -> list[str]:
-        chats = [Chat(question.messages, self._seed(question)) for question in questions]
+        chats, first = [Chat(question.messages, self._seed(question)) for question in questions], self.first_line
         try:
             replies = self.endpoint.complete(chats)
         except EndpointError as error:
             cause = str(error).replace(NAME, "partner.endpoint")
+            failure = PartnerError(f"the partner {self.endpoint.model!r} does not answer: {cause}")
+            failure.answered = {i: without_thoughts(said, first_line=first) for i, said in error.answered.items()}
         else:
-            return [without_thoughts(reply, first_line=self.first_line) for reply in replies]
-        raise PartnerError(f"the partner {self.endpoint.model!r} does not answer: {cause}")
+            return [without_thoughts(reply, first_line=first) for reply in replies]
+        raise failure
 
     def _seed(self, question: Question) -> int:
         return int(self._uniforms.draw(*question.stream, 1)[0] * 2**31)

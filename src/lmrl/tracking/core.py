@@ -23,7 +23,7 @@ def final_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     another block `final/<block>/<key>`; an interval becomes `..._low` and `..._high`. What is null is left out.
     """
     numbers: dict[str, float] = {}
-    for block in ("eval", "train", "rollout", "dataset", "paper", "usage"):
+    for block in ("eval", "train", "rollout", "dataset", "paper", "usage", "partner"):
         prefix = "final" if block == "eval" else f"final/{block}"
         for key, value in summary.get(block, {}).items():
             ends = {f"{key}_low": value[0], f"{key}_high": value[1]} if isinstance(value, list) else {key: value}

@@ -1,9 +1,12 @@
-"""Run one experiment: `python run.py task=maze algo=ilql`."""
+"""Run one experiment: `python run.py task=maze algo=ilql`; with `-m` a sweep; with `mode=` what comes after one."""
 
 import sys
 
 import hydra
 from omegaconf import DictConfig
+
+from lmrl.modes import dispatch
+from lmrl.sweeps.command import defer
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -20,5 +23,11 @@ def main(cfg: DictConfig) -> float:
         sys.exit(f"error: {error}")
 
 
-if __name__ == "__main__":
+def train() -> None:
+    """Run the experiment, or with `-m` the sweep, of the command line."""
+    sys.argv[1:] = defer(sys.argv[1:])
     main()
+
+
+if __name__ == "__main__":
+    sys.exit(dispatch(train, sys.argv[1:]))

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from lmrl.checks import ConfigError
 from lmrl.experiment import load_task
 
-GROUPS = ("task", "algo", "partner", "model", "hardware", "tracking", "experiment")
+GROUPS = ("task", "algo", "partner", "model", "hardware", "tracking", "launcher", "experiment")
 
 
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in names(group)])

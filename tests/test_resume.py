@@ -1,11 +1,17 @@
 """Checkpoints survive what happens to disks."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from conftest import ROOT
+
+from lmrl.callbacks.resume import AtomicCheckpointIO, newest_checkpoint
+from lmrl.checks import ConfigError
+from lmrl.tracking.core import MetricsFile
 
 SCRIPT = """
 import resource, signal, sys
@@ -32,3 +38,40 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(tmp_path: Path) ->
     assert "refused:" in done.stdout
     assert torch.load(path, weights_only=True) == {"step": torch.tensor(1)}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def damage(path: Path) -> None:
+    """Change one byte in the middle of a file's numbers."""
+    content = bytearray(path.read_bytes())
+    content[content.index(b"\x07" * 64) + 9] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert newest_checkpoint(tmp_path) is None
+    writer, latest = AtomicCheckpointIO(), tmp_path / "latest.ckpt"
+    numbers = torch.full((4096,), 7, dtype=torch.uint8)
+    for step in (10, 20, 30):
+        writer.save_checkpoint({"global_step": step, "numbers": numbers}, latest)
+    assert newest_checkpoint(tmp_path) == (latest, 30)
+    damage(latest)
+    assert newest_checkpoint(tmp_path) == (tmp_path / "previous.ckpt", 20)
+    assert f"{latest} is damaged" in capsys.readouterr().err
+    latest.write_bytes(latest.read_bytes()[:100])
+    assert newest_checkpoint(tmp_path) == (tmp_path / "previous.ckpt", 20)
+    damage(tmp_path / "previous.ckpt")
+    with pytest.raises(ConfigError, match=r"every checkpoint in .* is damaged"):
+        newest_checkpoint(tmp_path)
+
+
+def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
+    log = MetricsFile(tmp_path / "metrics.jsonl")
+    for step in (9, 19, 20, 29):
+        log.log_metrics({"loss": step / 10}, step)
+    with log.path.open("a") as file:
+        file.write('{"step": 3')  # cut off by a kill
+    log.forget_from(20)
+    assert log.rows() == [{"step": 9, "loss": 0.9}, {"step": 19, "loss": 1.9}]
+    log.forget_from(0)
+    assert log.path.read_text() == ""
+    assert json.dumps(log.rows()) == "[]"

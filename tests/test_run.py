@@ -8,15 +8,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 from conftest import ROOT
-from hydra.utils import instantiate
 
+from lmrl.again import evaluate_again
 from lmrl.checks import ConfigError, check_config
-from lmrl.evaluation import evaluate, evaluation_starts
-from lmrl.reload import run_config, trained_policy
+from lmrl.recorded import find_run
+from lmrl.reload import trained_policy
 from lmrl.runs import open_run
 
 SMOKE = ("experiment=smoke", "hardware=cpu", "hardware.threads=1")
@@ -72,19 +72,25 @@ def test_the_whole_way_leaves_everything_in_one_folder(tmp_path: Path) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.metrics["final/return_mean"] == pytest.approx(summary["eval"]["return_mean"])
     assert run.inputs.dataset_inputs
-    a_reloaded_policy_plays_as_it_was_evaluated(folder, summary["eval"]["return_mean"])
+    a_reloaded_policy_plays_as_it_was_evaluated(folder, summary["eval"]["return_mean"], client)
 
 
-def a_reloaded_policy_plays_as_it_was_evaluated(folder: Path, return_mean: float) -> None:
+def a_reloaded_policy_plays_as_it_was_evaluated(folder: Path, return_mean: float, client: Any) -> None:
     """The folder alone is enough: neither the data nor the prior are there any more."""
     for gone in ("data", "data/priors"):
         shutil.rmtree(folder.parents[3] / gone, ignore_errors=True)
-    cfg, policy = run_config(folder), trained_policy(folder)
-    env = instantiate(cfg.task.env)
-    starts = evaluation_starts(env, cfg.evaluation.repeats, cfg.seed, stream="test", limit=cfg.evaluation.episodes)
-    with torch.no_grad():
-        again = evaluate(policy, env, starts, memory=cfg.task.memory)
-    assert again.summary(None)["return_mean"] == return_mean
+    assert evaluate_again(folder) == return_mean
+    (place,) = (folder / "evaluations").iterdir()
+    assert (place / "transcripts.jsonl").read_text() == (folder / "transcripts.jsonl").read_text()
+    changes = ["evaluation.repeats=2", "algo.decoding.temperature=0.3", "seed=5", "tracking=none"]
+    evaluate_again(folder, changes)
+    (other,) = set((folder / "evaluations").iterdir()) - {place}
+    assert json.loads((other / "summary.json").read_text())["eval"]["episodes"] == 50
+    assert json.loads((other / "changes.json").read_text())["changes"] == changes
+    below = json.loads((place / "mlflow.json").read_text())["run_id"]
+    above = json.loads((folder / "mlflow.json").read_text())["run_id"]
+    assert client.get_run(below).data.tags["mlflow.parentRunId"] == above
+    assert find_run(above, f"sqlite:///{folder.parents[3]}/mlflow.db") == folder
     with pytest.raises(FileNotFoundError, match="is no folder of a run"):
         trained_policy(folder.parent)
 

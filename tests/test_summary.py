@@ -45,7 +45,7 @@ def test_summary_has_every_key():
     summary = whole()
     assert list(summary) == [
         "task", "algo", "model", "seed", "status", "dataset", "train", "rollout", "eval", "paper", "usage",
-        "partner",        "versions", "git_commit",
+        "partner", "error", "versions", "git_commit",
     ]  # fmt: skip
     assert list(summary["eval"]) == [
         "episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95",

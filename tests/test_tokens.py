@@ -172,11 +172,11 @@ def test_a_tokenizer_that_cannot_write_the_task_is_refused(codec: Codec) -> None
     class Deaf:
         pad_token_id, eos_token_id = 0, None
 
-        def __call__(self, text: str, **_: object) -> dict:
-            return {"input_ids": [1]}
+        def __call__(self, texts: list[str], **_: object) -> dict:
+            return {"input_ids": [[1] for _ in texts]}
 
-        def decode(self, ids: list, **_: object) -> str:
-            return "?"
+        def batch_decode(self, rows: list[list[int]], **_: object) -> list[str]:
+            return ["?" for _ in rows]
 
     with pytest.raises(ValueError, match=r"cannot encode this task: 'open\\n' comes back as '\?'"):
         Codec(Deaf()).check(["open\n"])

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,8 @@ from lmrl.figures.draw import draw_figures
 from lmrl.hardware import quiet_libraries, set_threads
 from lmrl.policies.chat import EndpointError
 from lmrl.policies.core import Policy
+from lmrl.provenance import describe
+from lmrl.recorded import PROVENANCE
 from lmrl.runs import config_hash, open_run
 from lmrl.scores import Anchors
 from lmrl.summary import build_summary, print_summary, write_json, write_transcripts
@@ -61,10 +63,27 @@ def run(cfg: DictConfig) -> float:
     Raises:
         ConfigError: the configuration asks for something impossible; nothing was trained yet.
     """
+    hydra = HydraConfig.get()
+    return run_as(cfg, hydra.runtime.choices, hydra.overrides.task)[0]
+
+
+def run_as(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]) -> tuple[float, Path | None]:
+    """Run the experiment of a configuration, however it was composed.
+
+    Args:
+        cfg: the configuration.
+        choices: what it was composed of, by group, such as `task: maze`.
+        overrides: what the user typed.
+
+    Returns:
+        The objective, and the run's folder; NaN and `None` in other processes than the first.
+
+    Raises:
+        ConfigError: the configuration asks for something impossible; nothing was trained yet.
+    """
     quiet_libraries()
     set_threads(cfg.hardware.threads, _processes(cfg))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    choices = HydraConfig.get().runtime.choices
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     task, materials = prepare(cfg)
     identity = RunIdentity(
@@ -78,20 +97,24 @@ def run(cfg: DictConfig) -> float:
     )
     folder = open_run(Path(cfg.runs_dir), identity.task, identity.algo, identity.name, resume=cfg.resume)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    beginning = describe(
+        overrides=overrides, choices=choices, env_version=identity.env_version, dataset=identity.dataset_fingerprint
+    )
+    write_json(beginning, folder / PROVENANCE)
     tracker: Tracker = instantiate(cfg.tracking)
     with tracker.run(identity, config=config, folder=folder, resume=cfg.resume) as log:
         try:
             summary = _train_and_report(cfg, identity, task, materials, folder, log)
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-            _write_unfinished(identity, task, status, folder)
+            _write_unfinished(identity, task, status, folder, f"{type(error).__name__}: {error}".splitlines()[0])
             raise
     if summary is None:  # another process than the first
-        return float("nan")
+        return float("nan"), None
     parts = {"folder": folder} | {name: folder / name for name in ("figures", "records", "policy")}
     files = {name: place for name, place in parts.items() if place.exists()}
     print_summary(summary, files | ({"MLflow": log.place} if log.place else {}))
-    return float(summary["eval"]["return_mean"])
+    return float(summary["eval"]["return_mean"]), folder
 
 
 def prepare(cfg: DictConfig) -> tuple[Task, Materials]:
@@ -124,12 +147,18 @@ def build_policy(cfg: DictConfig) -> Any:
 def load_task(cfg: DictConfig) -> Task:
     """Build the environment once, to see that it can be built, and load or make the task's data."""
     make_env = build("task.env", instantiate, cfg.task.env)
-    evaluation_env = build("evaluation.env", instantiate, OmegaConf.merge(cfg.task.env, cfg.evaluation.env or {}))
     build("task.env", make_env)
-    build("evaluation.env", evaluation_env)
+    reported = evaluation_env(cfg)
     anchors = Anchors.of_task(cfg.task)
     dataset = build("task.dataset", instantiate(cfg.task.dataset))
-    return Task(make_env, evaluation_env, cfg.task.memory, anchors, dataset)
+    return Task(make_env, reported, cfg.task.memory, anchors, dataset)
+
+
+def evaluation_env(cfg: DictConfig) -> Any:
+    """Return what builds the environment of the reported evaluation; it is built once, to see that it can be."""
+    make_env = build("evaluation.env", instantiate, OmegaConf.merge(cfg.task.env, cfg.evaluation.env or {}))
+    build("evaluation.env", make_env)
+    return make_env
 
 
 def build_materials(cfg: DictConfig, task: Task) -> Materials:
@@ -150,7 +179,7 @@ def _train_and_report(
     if not is_trained(cfg):
         policy = build_policy(cfg)
         try:
-            evaluation = final_evaluation(cfg, task, policy)
+            evaluation = final_evaluation(cfg, task.evaluation_env, policy)
         except EndpointError as error:
             raise ConfigError(str(error)) from error
         return _report(cfg, identity, task, evaluation, folder, log, usage=policy.usage)
@@ -162,7 +191,7 @@ def _train_and_report(
     module.export(folder / "policy")
     module.eval()
     with torch.no_grad():
-        evaluation = final_evaluation(cfg, task, module.policy())
+        evaluation = final_evaluation(cfg, task.evaluation_env, module.policy())
     metrics = log.metrics.rows() if log.metrics else []
     pictures = draw_figures(cfg, task.make_env(), module, metrics, folder / "figures", title=identity.name)
     return _report(cfg, identity, task, evaluation, folder, log, train=stage.report, pictures=pictures)
@@ -220,7 +249,7 @@ def _report(
     )
     write_json(summary, folder / "summary.json")
     log.log_results(summary)
-    for path in (folder / "summary.json", folder / "transcripts.jsonl"):
+    for path in (folder / "summary.json", folder / "transcripts.jsonl", folder / PROVENANCE):
         log.log_file(path)
     for path in pictures:
         log.log_file(path, "figures")
@@ -231,9 +260,9 @@ def _report(
     return summary
 
 
-def final_evaluation(cfg: DictConfig, task: Task, policy: Policy) -> Evaluation:
-    """Play the reported episodes, with progress."""
-    env, cap = task.evaluation_env, cfg.evaluation.episodes
+def final_evaluation(cfg: DictConfig, env: Any, policy: Policy) -> Evaluation:
+    """Play the reported episodes in environments that `env` builds, with progress."""
+    cap = cfg.evaluation.episodes
     starts = evaluation_starts(env, cfg.evaluation.repeats, cfg.seed, stream="test", limit=cap)
     console, played, began = Console(stderr=True), 0, time.perf_counter()
 
@@ -243,7 +272,7 @@ def final_evaluation(cfg: DictConfig, task: Task, policy: Policy) -> Evaluation:
         if played % 200 == 0 or played == len(starts):
             console.print(f"evaluation {played}/{len(starts)} episodes ({time.perf_counter() - began:.0f} s)")
 
-    return evaluate(policy, env, starts, memory=task.memory, slots=cfg.evaluation.slots, on_episode=progress)
+    return evaluate(policy, env, starts, memory=cfg.task.memory, slots=cfg.evaluation.slots, on_episode=progress)
 
 
 def _load_chosen(cfg: DictConfig, stage: Stage) -> None:
@@ -252,11 +281,11 @@ def _load_chosen(cfg: DictConfig, stage: Stage) -> None:
     load_weights(stage.module, path)
 
 
-def _write_unfinished(identity: RunIdentity, task: Task, status: Any, folder: Path) -> None:
+def _write_unfinished(identity: RunIdentity, task: Task, status: Any, folder: Path, error: str) -> None:
     """Leave a summary that says how the run ended."""
     summary = build_summary(
         task=identity.task, algo=identity.algo, model=identity.model, seed=identity.seed, status=status,
-        dataset=task.summary,
+        dataset=task.summary, error=error if status == "failed" else None,
     )  # fmt: skip
     write_json(summary, folder / "summary.json")
     print(f"{status}: what was trained is in {folder}; the same command with resume=true goes on", file=sys.stderr)

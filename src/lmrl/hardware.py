@@ -64,5 +64,6 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # Frozen networks stay in evaluation mode on purpose, and data are in memory, so loading needs no workers.
     for pattern in (r"Found \d+ module\(s\) in eval mode", r".*does not have many workers", r".*LeafSpec.*",
-                    r"Checkpoint directory .* exists and is not empty"):  # fmt: skip
+                    r"Checkpoint directory .* exists and is not empty",
+                    r".*could not find the monitored key"):  # fmt: skip
         warnings.filterwarnings("ignore", message=pattern)

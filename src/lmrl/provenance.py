@@ -1,9 +1,13 @@
 """What decides a run's numbers beside its configuration: the versions of packages and of this code."""
 
 import importlib.metadata
+import os
 import platform
+import shlex
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import lmrl
 
@@ -55,3 +59,47 @@ def _git(folder: Path, *arguments: str) -> str:
         ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
     )
     return done.stdout.strip()
+
+
+def describe(*, overrides: Sequence[str], choices: Mapping[str, str], env_version: str, dataset: str) -> dict[str, Any]:
+    """Return everything that decided a run's numbers, as plain values for `provenance.json`.
+
+    Args:
+        overrides: what the user typed behind `run.py`.
+        choices: the chosen configuration of each group, such as `task: maze`.
+        env_version: version of the environment.
+        dataset: fingerprint of the data.
+    """
+    return {
+        "command": shlex.join(["python", "run.py", *overrides]),
+        "overrides": list(overrides),
+        "choices": {name: choice for name, choice in choices.items() if not name.startswith("hydra")},
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "env_version": env_version,
+        "dataset": dataset,
+        "machine": {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+    }
+
+
+def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return in words what differs between two descriptions and may change numbers; what is unknown is left out."""
+    found = [
+        f"{name} {recorded['versions'].get(name)}, now {version}"
+        for name, version in now["versions"].items()
+        if recorded["versions"].get(name, version) != version
+    ]
+    names = {"git_commit": "code", "env_version": "environment", "dataset": "data", "machine": "machine"}
+    for key, said in names.items():
+        if recorded.get(key) and now.get(key) and recorded[key] != now[key]:
+            found.append(f"{said} {_short(recorded[key])}, now {_short(now[key])}")
+    return found
+
+
+def _short(value: Any) -> str:
+    """Return a value that fits into a line: digests by their first letters."""
+    if isinstance(value, Mapping):
+        return " ".join(str(part) for part in value.values())
+    text = str(value)
+    digest, _, rest = text.partition("-")
+    return f"{digest[:12]}-{rest}" if rest else text[:12]

@@ -2,37 +2,28 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lmrl.models import tokenizer
 from lmrl.policies.core import Policy
+from lmrl.recorded import run_config
 from lmrl.training import Materials, build, build_module, load_weights
 
 
-def run_config(folder: Path) -> DictConfig:
-    """Return the configuration that a run was started with.
-
-    Raises:
-        FileNotFoundError: the folder is no run.
-    """
-    file = folder / "config.yaml"
-    if not file.is_file():
-        raise FileNotFoundError(f"{folder} is no folder of a run: it has no config.yaml")
-    cfg: Any = OmegaConf.load(file)
-    return cfg
-
-
-def trained_policy(folder: Path) -> Policy:
+def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
     """Return the policy of a run, with the weights that its evaluation reported.
+
+    Args:
+        folder: the run's folder.
+        cfg: a configuration of the same networks, for example with another decoding. `None`: the run's own.
 
     Raises:
         FileNotFoundError: the folder is no run, or the run has not finished its training.
         ConfigError: the configuration does not fit this version of the code.
     """
-    cfg = run_config(folder)
+    cfg = run_config(folder) if cfg is None else cfg
     if cfg.algo.get("module") is None:
         raise FileNotFoundError(f"{folder} is a run of {cfg.algo.policy._target_}, which trains nothing")
     saved, checkpoints = folder / "policy", folder / "checkpoints"

@@ -56,8 +56,11 @@ def build_summary(
     paper: Mapping[str, Any] | None = None,
     usage: Mapping[str, Any] | None = None,
     partner: Mapping[str, Any] | None = None,
+    error: str | None = None,
 ) -> dict[str, Any]:
     """Put the blocks of summary.json together; what an interrupted or failed run lacks is null.
+
+    `error` is why a run failed, in one line.
 
     Raises:
         ValueError: a key of a block is unknown.
@@ -68,7 +71,7 @@ def build_summary(
     }
     blocks = {name: _block(name, values or {}) for name, values in given.items()}
     head = {"task": task, "algo": algo, "model": model, "seed": seed, "status": status}
-    return {**head, **blocks, "versions": versions(), "git_commit": git_commit()}
+    return {**head, **blocks, "error": error, "versions": versions(), "git_commit": git_commit()}
 
 
 def write_json(value: Any, path: Path) -> None:

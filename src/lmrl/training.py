@@ -12,13 +12,14 @@ from omegaconf import DictConfig
 from torch import nn
 
 from lmrl.callbacks.progress import TrainingProgress
-from lmrl.callbacks.resume import AtomicCheckpointIO, resumable
+from lmrl.callbacks.resume import LATEST, AtomicCheckpointIO, newest_checkpoint, resumable
 from lmrl.checks import ConfigError, explain_failure
 from lmrl.hardware import resolve_precision
 from lmrl.models.backbone import window
 from lmrl.modules.base import Algorithm
 from lmrl.text.codec import Codec
 from lmrl.text.trajectory import Trajectory
+from lmrl.tracking.core import MetricsFile
 
 
 @dataclass(frozen=True)
@@ -159,13 +160,21 @@ def fit(
         logger=list(loggers),
         callbacks=[*resumable(cfg.seed, stage.steps, checkpoints, monitor), *callbacks, progress],
     )
-    newest = checkpoints / "latest.ckpt"
-    trainer.fit(module, datamodule, ckpt_path=newest if newest.exists() else None, weights_only=True)
+    trainer.fit(module, datamodule, ckpt_path=_begin(checkpoints, loggers), weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     best = checkpoints / "best.ckpt"
     chosen = best if monitor is not None and best.exists() else None
-    return Stage(module, trainer, progress.seconds, chosen, newest, datamodule.interactions)
+    return Stage(module, trainer, progress.seconds, chosen, checkpoints / LATEST, datamodule.interactions)
+
+
+def _begin(checkpoints: Path, loggers: Sequence[Any]) -> Path | None:
+    """Return the checkpoint to go on from; what was logged behind it is forgotten, and will be logged again."""
+    newest, done = newest_checkpoint(checkpoints) or (None, 0)
+    for logger in loggers:
+        if isinstance(logger, MetricsFile):
+            logger.forget_from(done)
+    return newest
 
 
 def load_weights(module: Algorithm, checkpoint: Path) -> None:

@@ -1,6 +1,8 @@
 """What makes an interrupted training go on as if nothing had happened."""
 
 import os
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,16 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from lmrl.checks import ConfigError
+
+LATEST, PREVIOUS = "latest.ckpt", "previous.ckpt"
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Write a checkpoint beside its final name and rename it, so that a crash or a full disk keeps the one before.
 
-    Lightning's own writer goes through the system's temporary folder, which may be another, smaller disk.
+    The one before stays as `previous.ckpt`, should the disk have damaged the newest. Lightning's own writer goes
+    through the system's temporary folder, which may be another, smaller disk.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
@@ -30,11 +37,54 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
+            if path.name == LATEST and path.exists():
+                _keep(path, path.with_name(PREVIOUS))
             unfinished.replace(path)
         except RuntimeError as error:  # how torch reports a disk that is full
             raise OSError(f"{path}: cannot write the checkpoint ({error})") from error
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def _keep(path: Path, other: Path) -> None:
+    """Give a file a second name, without an instant at which it has none; where links are not known, another one."""
+    other.unlink(missing_ok=True)
+    try:
+        other.hardlink_to(path)
+    except OSError:
+        path.replace(other)
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
+    """Return the newest whole checkpoint and its number of optimizer steps; `None` if there is none.
+
+    A damaged one is passed over, and said to be.
+
+    Args:
+        folder: where checkpoints are.
+
+    Raises:
+        ConfigError: there are checkpoints, and all of them are damaged.
+    """
+    there = [folder / name for name in (LATEST, PREVIOUS) if (folder / name).exists()]
+    for path in there:
+        damage = _damage(path)
+        if damage is None:
+            return path, int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+        print(f"{path} is damaged ({damage}): it is passed over", file=sys.stderr)
+    if there:
+        raise ConfigError(f"every checkpoint in {folder} is damaged: delete that folder to begin the training anew")
+    return None
+
+
+def _damage(path: Path) -> str | None:
+    """Return what is wrong with a checkpoint; `None` if every part of it has the checksum that it was written with."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            broken = parts.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        return str(error)
+    return None if broken is None else f"its part {broken} was changed"
 
 
 def resumable(seed: int, steps: int, folder: Path, monitor: str | None) -> list[pl.Callback]:

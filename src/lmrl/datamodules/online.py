@@ -25,6 +25,7 @@ ATTEMPTS = 10
 """How many times a round is played at most, where a filter keeps nothing of it."""
 
 _PATIENCE = 10.0  # seconds of collecting before anything is said about it
+_LONGEST = 200  # episodes that show how long rows can get
 
 Filter = Callable[[Sequence[Trajectory]], Sequence[Trajectory]]
 
@@ -107,10 +108,13 @@ class OnlineDataModule(pl.LightningDataModule):
     def episodes(self) -> Episodes:
         """Return the rows of the offline episodes, which the model must be able to read.
 
+        Where none is learned from, only those of the longest episodes: they tell whether the state fits the model.
+
         Raises:
             ValueError: a row is longer than the model can read.
         """
-        return cut(self._offline, self._codec, self._memory, self._replies, *self._limits)
+        shown = self._offline if self._demonstrations else sorted(self._offline, key=_letters)[-_LONGEST:]
+        return cut(shown, self._codec, self._memory, self._replies, *self._limits)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Play the round that is due, unless it has been played, and return its batches."""
@@ -228,3 +232,7 @@ def _marked(rows: Sequence[TokenTrajectory], value: float) -> list[TokenTrajecto
         replace(row, extras={**row.extras, "demonstration": np.full(int(row.is_decision.sum()), value, np.float32)})
         for row in rows
     ]
+
+
+def _letters(trajectory: Trajectory) -> int:
+    return sum(len(turn.text) for turn in trajectory.turns)

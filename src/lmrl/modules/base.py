@@ -153,9 +153,10 @@ class Algorithm(pl.LightningModule, ABC):
     def action_logits(self, lm: Any, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Return the logits of what the policy may say, as while acting: never padding.
 
-        With them, training's log-probabilities are those that an action was sampled with at temperature 1.
+        With them, training's log-probabilities are those that an action was sampled with, at the temperature of
+        `decoding` (1 where that is 0): a policy may be trained as sharp as it acts.
         """
-        logits = lm_logits(lm, hidden)
+        logits = lm_logits(lm, hidden) / (self.decoding.temperature or 1.0)
         if self._unsayable is None or self._unsayable.device != logits.device:
             self._unsayable = ~sayable(self.codec, logits.shape[-1]).to(logits.device)
         return logits.masked_fill(self._unsayable, torch.finfo(logits.dtype).min)

@@ -106,7 +106,8 @@ def _player(task: Any, name: str) -> Any:
     if not Path(name).is_dir():
         known = ", ".join(["human", *players])
         raise ValueError(f"--player {name}: the task {task.name} has {known}; the folder of a run would do too")
-    from lmrl.reload import run_config, trained_policy
+    from lmrl.recorded import run_config
+    from lmrl.reload import trained_policy
 
     trained_for = run_config(Path(name)).task.name
     if trained_for != task.name:

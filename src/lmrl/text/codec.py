@@ -6,6 +6,11 @@ from typing import Any
 
 from lmrl.text.trajectory import History, Turn
 
+_AT_ONCE = 4096
+"""Texts that the tokenizer writes in one call: several times as fast as one by one."""
+_KEPT = 300_000
+"""Texts whose ids are remembered."""
+
 
 class Codec:
     """A tokenizer as the rest of lmrl sees it.
@@ -49,7 +54,7 @@ class Codec:
         """Return the ids of one turn's text; special tokens written inside the text are treated as plain text."""
         ids = self._cache.get(text)
         if ids is None:
-            if len(self._cache) >= 100_000:  # observations repeat a lot, but a long run must not grow for ever
+            if len(self._cache) >= _KEPT:  # observations repeat a lot, but a long run must not grow for ever
                 self._cache.clear()
             encoding = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
             ids = self._cache[text] = tuple(encoding["input_ids"])
@@ -73,11 +78,22 @@ class Codec:
         Raises:
             ValueError: a text does not survive encoding and decoding; the message shows it.
         """
-        for text in texts:
-            ids = self.encode(text)
-            # SentencePiece tokenizers put a space in front of each text and drop it again: not a loss.
-            if not ids or self.decode(ids).removeprefix(" ") != text.removeprefix(" "):
-                raise ValueError(
-                    f"the tokenizer cannot encode this task: {text!r} comes back as {self.decode(ids)!r}; "
-                    "choose another model, or model=tiny, whose tokenizer is built from the task's own text"
-                )
+        every = list(texts)
+        for some in (every[first : first + _AT_ONCE] for first in range(0, len(every), _AT_ONCE)):
+            encoded = self.tokenizer(some, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            decoded = self.tokenizer.batch_decode(
+                encoded, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+            for text, ids, said in zip(some, encoded, decoded, strict=True):
+                self._check_one(text, ids, said)
+                if len(self._cache) < _KEPT:
+                    self._cache[text] = tuple(ids)
+
+    def _check_one(self, text: str, ids: Sequence[int], said: str) -> None:
+        """Make sure that a text came back from the tokenizer as it was."""
+        # SentencePiece tokenizers put a space in front of each text and drop it again: not a loss.
+        if not ids or said.removeprefix(" ") != text.removeprefix(" "):
+            raise ValueError(
+                f"the tokenizer cannot encode this task: {text!r} comes back as {said!r}; "
+                "choose another model, or model=tiny, whose tokenizer is built from the task's own text"
+            )

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from lmrl.evaluation import Evaluation
+from lmrl.runs import run_name
 from lmrl.summary import Status, markdown
 
 
@@ -47,7 +48,7 @@ class RunIdentity:
     @property
     def name(self) -> str:
         """The run's name, such as `maze-ilql-s0-3fa9c1`: equal names are equal configurations."""
-        return f"{self.task}-{self.algo}-s{self.seed}-{self.config_hash[:6]}"
+        return run_name(self.task, self.algo, self.seed, self.config_hash)
 
 
 class MetricsFile(Logger):
@@ -77,6 +78,17 @@ class MetricsFile(Logger):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step or 0, **metrics}) + "\n")
+
+    def forget_from(self, step: int) -> None:
+        """Drop what was logged at this step and later, when a training goes on from a checkpoint made there.
+
+        Otherwise what a dying process logged after its last checkpoint would be there twice.
+        """
+        if self.path.exists():
+            kept = [row for row in self.rows() if row["step"] < step]
+            unfinished = self.path.with_name(f".{self.path.name}.part")
+            unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+            unfinished.replace(self.path)
 
     def rows(self) -> list[dict[str, float | int]]:
         """Return all rows so far, as `lmrl.figures.curves.learning_curves` takes them.

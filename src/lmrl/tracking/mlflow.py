@@ -1,40 +1,56 @@
 """Runs in MLflow: metrics, configuration, data, files, and every episode as a conversation to read."""
 
 import json
-import logging
 import os
 import re
+import sys
+import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock
 from pytorch_lightning.loggers import Logger, MLFlowLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from lmrl.evaluation import Evaluation
+from lmrl.mlflow_store import PARENT, PARENT_TAG, Store, adopt
+from lmrl.provenance import git_commit
 from lmrl.rollout import Start
-from lmrl.summary import Status, git_commit, messages, write_json
+from lmrl.summary import Status, messages, write_json
 from lmrl.text.trajectory import Trajectory, view
 from lmrl.tracking.core import RunIdentity, Tracker
+from lmrl.tracking.outbox import Outbox
 
-SQLITE = "sqlite:///"
 LONGEST_VALUE = 250
 """Lightning and older servers cut parameters here; what is longer is only in the configuration file."""
-ENVIRONMENT = {
-    # Nothing about a run may leave the machine unasked.
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    # Writing an episode's spans in few transactions halves the time that traces cost.
-    "MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE": "512",
-}
-"""What MLflow reads when it is imported, unless the user has set it."""
 STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+PATIENCE = 300.0
+"""Seconds that the end of a run waits for an MLflow that does not answer."""
 
 
 class RunLogger(MLFlowLogger):
-    """Lightning's MLflow logger for a run whose beginning and end, parameters and status belong to the tracker."""
+    """Lightning's MLflow logger for a run whose beginning and end, parameters and status belong to the tracker.
+
+    Args:
+        send: sends something in the background, so that training never waits for MLflow.
+        client: MLflow's client.
+        common: as for Lightning's logger, with `run_id`.
+    """
+
+    def __init__(self, send: Callable[[Callable[[], object]], None], client: Any, **common: Any) -> None:
+        super().__init__(**common)
+        self._send, self._sender = send, client
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Send metrics with the time at which they were logged."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        points = [Metric(name, float(value), now, step or 0) for name, value in metrics.items()]
+        self._send(lambda: self._sender.log_batch(self.run_id, metrics=points))
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Ignore modules' hyper-parameters: the tracker has logged the configuration."""
@@ -45,6 +61,9 @@ class RunLogger(MLFlowLogger):
 
 class MLflowTracker(Tracker):
     """Record runs in MLflow, by default in a file beside the run folders that `mlflow ui` reads.
+
+    Only the beginning of a run waits for MLflow. What follows is sent in the background and in order, and later if a
+    server is away; the end of the run waits for what is left.
 
     Args:
         tracking_uri: where MLflow keeps runs: an SQLite file (relative to the working directory), or a server.
@@ -64,21 +83,17 @@ class MLflowTracker(Tracker):
         super().__init__()
         if max_traces < 0:
             raise ValueError(f"max_traces must not be negative, got {max_traces}")
-        if tracking_uri.startswith("file:") or "://" not in tracking_uri:
-            raise ValueError(f"MLflow no longer keeps runs in plain folders; use sqlite:///FILE, not {tracking_uri!r}")
-        is_sqlite = tracking_uri.startswith(SQLITE)
-        database = Path(tracking_uri.removeprefix(SQLITE)).resolve()
-        self.tracking_uri = f"{SQLITE}{database}" if is_sqlite else tracking_uri
+        self._store = Store.named(tracking_uri, artifacts)
         self.max_traces = max_traces
         self.run_id: str | None = None
         """MLflow's name of the run. `None`: no run has begun."""
-        self._artifacts = Path(artifacts).resolve() if is_sqlite else None
         self._tags = dict(tags or {})
         self._client: Any = None
         self._source: Any = None
         self._logger: RunLogger | None = None
         self._experiment_id = ""
         self._identity: RunIdentity | None = None
+        self._outbox = Outbox("MLflow", is_final=_is_final)
 
     @property
     def loggers(self) -> list[Logger]:
@@ -90,34 +105,29 @@ class MLflowTracker(Tracker):
         """What to type, and what to open then, to see the run."""
         if self.run_id is None:
             return None
-        page = f"/#/experiments/{self._experiment_id}/runs/{self.run_id}?workflowType=machine_learning"
-        if self._artifacts is None:
-            return self.tracking_uri.rstrip("/") + page
-        database = Path(self.tracking_uri.removeprefix(SQLITE))
-        shown = database.relative_to(Path.cwd()) if database.is_relative_to(Path.cwd()) else database
-        return f"mlflow ui --workers 1 --backend-store-uri {SQLITE}{shown} and open http://localhost:5000{page}"
+        return self._store.page(self._experiment_id, self.run_id)
 
     def start(self, identity: RunIdentity, config: Mapping[str, Any], folder: Path, resume: bool) -> None:
         """Create the run, or open again the one whose id the folder keeps in `mlflow.json`."""
-        with _quiet():
-            # The first process creates the database; others that start at the same time would break it.
-            if self._artifacts is not None:
-                self._artifacts.mkdir(parents=True, exist_ok=True)
-                with FileLock(self._artifacts / ".database.lock"):
-                    self._open(f"lmrl/{identity.task}")
-            else:
-                self._open(f"lmrl/{identity.task}")
+        self._client, self._experiment_id = self._store.open(f"lmrl/{identity.task}")
+        from mlflow.entities import AssessmentSource
+
+        self._source = AssessmentSource("CODE", "lmrl")
         self._identity = identity
         note = folder / "mlflow.json"
         self.run_id = self._previous(note) if resume else None
         if self.run_id is None:
-            tags = {**_tags(identity, folder), **self._tags}
+            parent = {PARENT_TAG: os.environ[PARENT]} if PARENT in os.environ else {}
+            tags = {**_tags(identity, folder), **parent, **self._tags}
             self.run_id = self._client.create_run(self._experiment_id, tags=tags, run_name=identity.name).info.run_id
         else:
             self._client.update_run(self.run_id, status="RUNNING")
-        where = {"tracking_uri": self.tracking_uri, "experiment": f"lmrl/{identity.task}", "run_id": self.run_id}
+            adopt(self._client, self.run_id, os.environ.get(PARENT))
+        where = {"tracking_uri": self._store.tracking_uri, "experiment": f"lmrl/{identity.task}", "run_id": self.run_id}
         write_json(where, note)
-        self._logger = RunLogger(tracking_uri=self.tracking_uri, run_id=self.run_id)
+        self._logger = RunLogger(
+            self._outbox.put, self._client, tracking_uri=self._store.tracking_uri, run_id=self.run_id
+        )
         self._log_config(config)
 
     def log_dataset(self, rows: Any, *, name: str, fingerprint: str, source: str | Path | None = None) -> None:
@@ -131,11 +141,12 @@ class MLflowTracker(Tracker):
                 rows, name=name, digest=fingerprint[:12], source=None if source is None else str(source)
             ).to_dict()
         context = entities.InputTag("mlflow.data.context", "training")
-        self._client.log_inputs(self.run_id, [entities.DatasetInput(entities.Dataset(**described), [context])])
+        dataset = entities.DatasetInput(entities.Dataset(**described), [context])
+        self._outbox.put(lambda: self._client.log_inputs(self.run_id, [dataset]))
 
     def log_file(self, path: Path, folder: str = "") -> None:
         """Keep a copy of a file with the run, in a folder of its artifacts."""
-        self._client.log_artifact(self.run_id, str(path), folder or None)
+        self._outbox.put(lambda: self._client.log_artifact(self.run_id, str(path), folder or None))
 
     def log_evaluation(self, evaluation: Evaluation, *, memory: int | None, name: str = "final") -> None:
         """Record episodes as traces: one conversation each, one span per action with what the policy saw.
@@ -150,45 +161,35 @@ class MLflowTracker(Tracker):
         episodes = list(zip(evaluation.starts, evaluation.trajectories, strict=True))
         count = min(self.max_traces, len(episodes))
         session = f"{self._identity.name} {name}" if self._identity else name
-        mlflow.set_tracking_uri(self.tracking_uri)
-        for index in (i * len(episodes) // count for i in range(count)):
-            self._log_trace(index, *episodes[index], memory, session)
-        mlflow.flush_trace_async_logging()
+
+        def send() -> None:
+            self._client.get_run(self.run_id)  # traces that do not arrive raise nothing
+            mlflow.set_tracking_uri(self._store.tracking_uri)
+            for index in (i * len(episodes) // count for i in range(count)):
+                self._log_trace(index, *episodes[index], memory, session)
+            mlflow.flush_trace_async_logging()
+
+        self._outbox.put(send)
 
     def log_note(self, markdown: str) -> None:
         """Describe the run for people; MLflow shows it above the numbers."""
-        self._client.set_tag(self.run_id, "mlflow.note.content", markdown)
+        self._outbox.put(lambda: self._client.set_tag(self.run_id, "mlflow.note.content", markdown))
 
     def finish(self, status: Status) -> None:
         """End the run in MLflow with the status that it deserves."""
         ended = self.status is not None
         super().finish(status)
-        if not ended and self.status is not None:
-            self._client.set_tag(self.run_id, "status", self.status)
-            self._client.set_terminated(self.run_id, STATUS[self.status])
-
-    def _open(self, experiment: str) -> None:
-        """Connect, and find or create the experiment."""
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        from mlflow.entities import AssessmentSource
-        from mlflow.tracking import MlflowClient
-
-        # It would announce at the end of the program that it flushes what has been flushed.
-        logging.getLogger("mlflow.tracing.export.async_export_queue").setLevel(logging.WARNING)
-        self._source = AssessmentSource("CODE", "lmrl")
-
-        self._client = MlflowClient(self.tracking_uri)
-        found = self._client.get_experiment_by_name(experiment)
-        if found is None:
-            place = None if self._artifacts is None else (self._artifacts / experiment).as_uri()
-            self._experiment_id = self._client.create_experiment(experiment, artifact_location=place)
-            # Sorts the experiment under the interface's "Model training" and not under its tools for chat applications.
-            self._client.set_experiment_tag(self._experiment_id, "mlflow.experimentKind", "custom_model_development")
+        if ended or self.status is None:
             return
-        if found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        self._experiment_id = found.experiment_id
+        said = self.status
+        self._outbox.put(lambda: self._client.set_tag(self.run_id, "status", said))
+        self._outbox.put(lambda: self._client.set_terminated(self.run_id, STATUS[said]))
+        if not self._outbox.flush(PATIENCE):
+            print(
+                f"MLflow did not answer for {PATIENCE:.0f} s, so run {self.run_id} is incomplete there. All of it is "
+                "in the run's folder, from which `python -m lmrl.report` reads",
+                file=sys.stderr,
+            )
 
     def _previous(self, note: Path) -> str | None:
         """Return the id of the run that the folder began, if MLflow still has it."""
@@ -252,6 +253,15 @@ class MLflowTracker(Tracker):
                 mlflow.log_feedback(trace_id=root.trace_id, name=name, value=value, source=self._source)
 
 
+def _is_final(error: Exception) -> bool:
+    """Tell whether an error would come again: a mistake, and not an MLflow that is away or busy."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
+    return not isinstance(error, ConnectionError | TimeoutError)
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield the scalars of a nested configuration with dotted names, without Hydra's own keys and long values."""
     for key, value in config.items():
@@ -282,17 +292,3 @@ def _tags(identity: RunIdentity, folder: Path) -> dict[str, str]:
         **({} if commit is None else {"mlflow.source.git.commit": commit.removesuffix("-dirty")}),
         **({} if commit is None else {"mlflow.source.git.dirty": str(commit.endswith("-dirty")).lower()}),
     }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the creation of a database from printing each of its hundred migrations."""
-    loggers = [logging.getLogger(name) for name in ("alembic", "alembic.runtime.migration", "mlflow.store.db.utils")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

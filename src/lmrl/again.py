@@ -1,0 +1,165 @@
+"""A finished run once more: its evaluation alone, exactly or with changes, or all of it, compared number by number."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from lmrl.checks import ConfigError
+from lmrl.evaluation import Evaluation
+from lmrl.experiment import build_policy, evaluation_env, final_evaluation, is_trained, run_as
+from lmrl.hardware import quiet_libraries, set_threads
+from lmrl.mlflow_store import PARENT
+from lmrl.provenance import describe, differences
+from lmrl.recorded import changed_config, provenance
+from lmrl.reload import trained_policy
+from lmrl.runs import config_hash, read_summary
+from lmrl.scores import Anchors
+from lmrl.summary import build_summary, print_summary, write_json, write_transcripts
+from lmrl.tracking.core import RunIdentity
+
+TIMINGS = ("second", "episodes_per", "memory")
+"""Parts of the names of metrics that tell how fast a run was, which no two runs share."""
+
+
+def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
+    """Play a run's reported evaluation again, with changes of its configuration or exactly, and return its mean return.
+
+    Results go to `evaluations/<digest of the changed configuration>` in the run's folder. What is unchanged is compared
+    with what was reported, episode by episode.
+
+    Raises:
+        ConfigError: the run has no policy, or the changes are impossible.
+    """
+    cfg, recorded = changed_config(folder, changes), provenance(folder)
+    quiet_libraries()
+    set_threads(cfg.hardware.threads, 1)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    env = evaluation_env(cfg)
+    _tell_differences(recorded, cfg, env_version=env().version)
+    try:
+        policy = trained_policy(folder, cfg) if is_trained(cfg) else build_policy(cfg)
+    except FileNotFoundError as error:
+        raise ConfigError(str(error)) from error
+    with torch.no_grad():
+        evaluation = final_evaluation(cfg, env, policy)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    place = folder / "evaluations" / config_hash(config)[:12]
+    place.mkdir(parents=True, exist_ok=True)
+    known, choices = read_summary(folder), recorded["choices"]
+    summary = build_summary(
+        task=choices["task"],
+        algo=choices["algo"],
+        model=known.get("model", choices["model"]),
+        seed=cfg.seed,
+        status="finished",
+        dataset=known.get("dataset"),
+        rollout=evaluation.rollout,
+        evaluation=evaluation.summary(Anchors.of_task(cfg.task)),
+        paper=known.get("paper"),
+        usage=getattr(policy, "usage", None),
+        partner=getattr(getattr(env(), "partner", None), "summary", None),
+    )
+    write_transcripts(evaluation, place / "transcripts.jsonl")
+    write_json(summary, place / "summary.json")
+    write_json({"run": str(folder), "changes": list(changes)}, place / "changes.json")
+    OmegaConf.save(cfg, place / "config.yaml", resolve=True)
+    where = _track(folder, place, config, cfg, summary, evaluation)
+    print_summary(summary, {"folder": place, "run": folder} | ({"MLflow": where} if where else {}))
+    _compare_evaluations(folder, place, changes)
+    return float(summary["eval"]["return_mean"])
+
+
+def replay(folder: Path, changes: Sequence[str] = ()) -> float:
+    """Run the whole experiment again as it was recorded, and tell whether its numbers are the same.
+
+    The replay is a run of its own, in a folder of its own.
+
+    Returns:
+        The mean return of the replay.
+
+    Raises:
+        ConfigError: the changes are impossible.
+    """
+    cfg, recorded = changed_config(folder, changes), provenance(folder)
+    if read_summary(folder).get("status") != "finished":
+        raise ConfigError(f"{folder} is not a finished run: resume=true goes on with it")
+    _tell_differences(recorded, cfg)
+    mean, other = run_as(cfg, recorded["choices"], [*recorded["overrides"], *changes])
+    if other is not None:
+        _compare_metrics(folder, other)
+        _compare_evaluations(folder, other, changes)
+    return mean
+
+
+def first_difference(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]) -> str | None:
+    """Return in words where two series of metrics begin to differ; `None` if they are the same, timings aside."""
+    for row, (one, other) in enumerate(zip(ours, theirs, strict=False)):
+        for name in sorted({*one, *other}):
+            is_timing = any(part in name for part in TIMINGS)
+            # Written and read as JSON both times: equal texts are equal numbers, NaN included.
+            if not is_timing and json.dumps(one.get(name)) != json.dumps(other.get(name)):
+                return f"row {row + 1} (step {one.get('step')}): {name} was {one.get(name)}, is {other.get(name)}"
+    return None if len(ours) == len(theirs) else f"there were {len(ours)} rows, there are {len(theirs)}"
+
+
+def _track(
+    folder: Path,
+    place: Path,
+    config: Mapping[str, Any],
+    cfg: DictConfig,
+    summary: Mapping[str, Any],
+    evaluation: Evaluation,
+) -> str | None:
+    """Record an evaluation in the tracker, in MLflow as a run below the one that it evaluates; return where it is."""
+    note = folder / "mlflow.json"
+    if note.exists():
+        os.environ[PARENT] = json.loads(note.read_text(encoding="utf-8"))["run_id"]
+    identity = RunIdentity(summary["task"], summary["algo"], summary["model"], cfg.seed, config_hash(dict(config)))
+    with instantiate(cfg.tracking).run(identity, config=config, folder=place, resume=False) as log:
+        log.log_results(summary)
+        for path in (place / "summary.json", place / "transcripts.jsonl", place / "changes.json"):
+            log.log_file(path)
+        log.log_evaluation(evaluation, memory=cfg.task.memory)
+        return log.place
+
+
+def _tell_differences(recorded: dict[str, Any], cfg: DictConfig, **known: str) -> None:
+    """Say which versions, code, data, environment or machine are not those of the recorded run."""
+    env_version = known.get("env_version") or instantiate(cfg.task.env)().version
+    now = describe(overrides=[], choices={}, env_version=env_version, dataset="")
+    for said in differences(recorded, now):
+        print(f"differs from the recorded run: {said}", file=sys.stderr)
+
+
+def _compare_evaluations(folder: Path, place: Path, changes: Sequence[str]) -> None:
+    """Say how many episodes are the recorded ones."""
+    console, recorded = Console(), folder / "transcripts.jsonl"
+    if changes or not recorded.exists():
+        return
+    ours, theirs = (path.read_text(encoding="utf-8").splitlines() for path in (recorded, place / "transcripts.jsonl"))
+    same = sum(one == other for one, other in zip(ours, theirs, strict=False))
+    whole = len(ours) == len(theirs) == same
+    verdict = "the reported evaluation, exactly" if whole else "NOT the reported evaluation"
+    console.print(f"{verdict}: {same} of {max(len(ours), len(theirs))} episodes are the same, letter by letter")
+
+
+def _compare_metrics(folder: Path, other: Path) -> None:
+    """Say whether two runs logged the same numbers."""
+    ours, theirs = (
+        [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        for path in (folder, other)
+    )
+    found = first_difference(ours, theirs)
+    said = (
+        f"the same {len(ours)} rows of metrics, digit by digit" if found is None else f"NOT the same metrics: {found}"
+    )
+    Console().print(said)

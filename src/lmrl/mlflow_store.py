@@ -1,0 +1,146 @@
+"""Where MLflow keeps runs: an SQLite file, made by one process at a time, or a server. Knows nothing of training."""
+
+import base64
+import json
+import logging
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+SQLITE = "sqlite:///"
+VIEW = "methods"
+"""The name of a ready view of each experiment: `&viewStateShareKey=methods` behind the experiment's address."""
+_PASSWORD = re.compile(r":[^:@/]+@")
+PARENT = "LMRL_PARENT_RUN"
+"""The environment variable in which the job of a sweep finds the sweep's own run."""
+PARENT_TAG = "mlflow.parentRunId"
+"""MLflow's own tag, by which it shows runs under another one."""
+ENVIRONMENT = {
+    # Nothing about a run may leave the machine unasked.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Writing an episode's spans in few transactions halves the time that traces cost.
+    "MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE": "512",
+    # A server that is away is asked again by the run's outbox, which says so; MLflow's own repetitions are silent.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""What MLflow reads when it is imported, unless the user has set it."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A place of runs, as the configuration names it.
+
+    Args:
+        tracking_uri: an SQLite file with its whole path, or a server.
+        artifacts: the folder of artifacts, for databases; a server has its own.
+    """
+
+    tracking_uri: str
+    artifacts: Path | None
+
+    @classmethod
+    def named(cls, tracking_uri: str, artifacts: str) -> "Store":
+        """Return the store of a configuration; its paths are relative to the working folder.
+
+        Raises:
+            ValueError: runs cannot be kept there.
+        """
+        if tracking_uri.startswith("file:") or "://" not in tracking_uri:
+            raise ValueError(f"MLflow no longer keeps runs in plain folders; use sqlite:///FILE, not {tracking_uri!r}")
+        if tracking_uri.startswith(("http://", "https://")):
+            return cls(tracking_uri, None)
+        place = Path(artifacts).resolve()
+        if not tracking_uri.startswith(SQLITE):
+            return cls(tracking_uri, place)
+        return cls(f"{SQLITE}{Path(tracking_uri.removeprefix(SQLITE)).resolve()}", place)
+
+    def open(self, experiment: str) -> tuple[Any, str]:
+        """Connect, and find or create an experiment.
+
+        Returns:
+            MLflow's client, and the experiment's id.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(_quiet())
+            if self.artifacts is not None:
+                # The first process creates the database; others that start at the same time would break it.
+                self.artifacts.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(self.artifacts / ".database.lock"))
+            return self._open(experiment)
+
+    def page(self, experiment_id: str, run_id: str) -> str:
+        """Return what to type, and what to open then, to see a run."""
+        start, kind = f"/#/experiments/{experiment_id}/runs", "?workflowType=machine_learning"
+        page, view = f"{start}/{run_id}{kind}", f"{start}{kind}&viewStateShareKey={VIEW}"
+        if self.artifacts is None:
+            home = self.tracking_uri.rstrip("/")
+            return f"{home}{page}, all methods of the task: {home}{view}"
+        shown = _PASSWORD.sub(":...@", self.tracking_uri)
+        if shown.startswith(SQLITE):
+            database = Path(shown.removeprefix(SQLITE))
+            shown = f"{SQLITE}{database.relative_to(Path.cwd()) if database.is_relative_to(Path.cwd()) else database}"
+        home = "http://localhost:5000"
+        start = f"mlflow ui --workers 1 --backend-store-uri {shown} and open"
+        return f"{start} {home}{page}, for all methods of the task {home}{view}"
+
+    def _open(self, experiment: str) -> tuple[Any, str]:
+        """Connect while no other process creates the database."""
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow.tracking import MlflowClient
+
+        # It would announce at the end of the program that it flushes what has been flushed.
+        logging.getLogger("mlflow.tracing.export.async_export_queue").setLevel(logging.WARNING)
+        client = MlflowClient(self.tracking_uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            place = None if self.artifacts is None else (self.artifacts / experiment).as_uri()
+            created = client.create_experiment(experiment, artifact_location=place)
+            # Sorts the experiment under the interface's "Model training" and not under its tools for chat applications.
+            client.set_experiment_tag(created, "mlflow.experimentKind", "custom_model_development")
+            client.set_experiment_tag(created, f"mlflow.sharedViewState.{VIEW}", _methods())
+            return client, created
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return client, found.experiment_id
+
+
+def _methods() -> str:
+    """Return a view of an experiment as MLflow's interface keeps it: methods by score, with means over their runs."""
+    columns = ["final/score", "final/return_mean", "final/success_rate", "final/paper/score"]
+    view = {
+        **{"searchFilter": "", "startTime": "ALL", "lifecycleFilter": "Active", "modelVersionFilter": "All Runs"},
+        **{"orderByKey": "metrics.`final/score`", "orderByAsc": False, "datasetsFilter": []},
+        "selectedColumns": [*(f"metrics.`{name}`" for name in columns), "tags.`seed`"],
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "algo"}]},
+        **{"runsExpanded": {}, "runsPinned": [], "runsHidden": [], "viewMaximized": False, "runListHidden": False},
+    }
+    return "deflate;" + base64.b64encode(zlib.compress(json.dumps(view).encode())).decode()
+
+
+def adopt(client: Any, run_id: str, parent: str | None) -> None:
+    """Sort a run under the sweep's run, unless it has its place under another sweep already."""
+    if parent is not None and PARENT_TAG not in client.get_run(run_id).data.tags:
+        client.set_tag(run_id, PARENT_TAG, parent)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the creation of a database from printing each of its hundred migrations."""
+    loggers = [logging.getLogger(name) for name in ("alembic", "alembic.runtime.migration", "mlflow.store.db.utils")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,190 @@
+"""Which runs are repetitions of one experiment, and by what experiments differ."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lmrl.report.runs import Run
+
+PLACES = (
+    *("resume", "data_dir", "runs_dir", "tracking", "hardware", "launcher"),
+    *("task.dataset.root", "task.dataset.workers"),
+)
+"""Parts of a configuration that say where and how a run happens, not what it computes."""
+UNUSED = (
+    *("task.importer", "task.players", "task.figures", "task.records", "task.paper", "task.dataset.published"),
+    "task.partner_rules",
+)
+"""Parts of a configuration that no run computes with: they are for other commands, pictures and tables."""
+ABSENT = "(absent)"
+"""How the value of a key is shown that a configuration does not have."""
+
+_TELLING = (
+    "(model)",
+    "algo.module.",
+    "algo.",
+    "model.",
+    "task.env.",
+    "task.",
+    "(dataset)",
+    "evaluation.",
+    "validation.",
+)
+"""The order in which keys are preferred for naming a variant."""
+
+Settings = Mapping[str, str]
+"""A configuration as one line of text for each dotted key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs of one configuration, which differ in their seeds only."""
+
+    task: str
+    algo: str
+    runs: tuple[Run, ...]
+    settings: Settings
+    variant: str = ""
+    """By what it differs from the other groups of its task and method. Empty: it is the only one, or the main one."""
+
+    @property
+    def name(self) -> str:
+        """What it is called beside the groups of other tasks: the method, and what was varied."""
+        return f"{self.algo} · {self.variant}" if self.variant else self.algo
+
+
+def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
+    """Sort finished runs by configuration, and return the groups and the runs that do not count, which say why.
+
+    Of several runs of one configuration and seed only the newest counts: they are one draw, not several.
+    """
+    apart = [run for run in runs if not run.is_finished]
+    pairs: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.is_finished:
+            pairs[run.task, run.algo].append(run)
+    groups = []
+    for (task, algo), members in sorted(pairs.items()):
+        found = []
+        for settings, same in _by_settings(members):
+            kept, repeated = _newest(same)
+            found.append(Group(task, algo, kept, settings))
+            apart += repeated
+        groups += _named(found)
+    return groups, apart
+
+
+def differences(settings: Sequence[Settings]) -> dict[str, tuple[str, ...]]:
+    """Return the keys whose values are not equal everywhere, each with its values in the given order."""
+    keys = sorted({key for one in settings for key in one})
+    rows = {key: tuple(one.get(key, ABSENT) for one in settings) for key in keys}
+    return {key: values for key, values in rows.items() if len(set(values)) > 1}
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of a nested configuration with dotted keys; an empty mapping is a leaf."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """Return what a run computes: its configuration without places and seed, with the data it learned from."""
+    unused = unused_parts(run.config)
+    what = {key: value for key, value in flat(run.config) if key != "seed" and not lies_in(key, (*PLACES, *unused))}
+    folder = run.config.get("data_dir")
+    for key, value in what.items():
+        if isinstance(value, str) and folder and value.startswith(f"{folder}/"):
+            what[key] = "${data_dir}" + value.removeprefix(str(folder))
+    # Equal configurations can still read different data, for example a file that was replaced.
+    return what | {"(model)": run.model, "(dataset)": (run.summary.get("dataset") or {}).get("fingerprint")}
+
+
+def unused_parts(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the parts of a configuration that the run does not compute with; a trained model is given no prompt."""
+    is_trained = (config.get("algo") or {}).get("module") is not None
+    return (*UNUSED, "task.prompt") if is_trained else UNUSED
+
+
+def lies_in(key: str, parts: Iterable[str]) -> bool:
+    """Tell whether a dotted key is one of the parts, or lies in one."""
+    return any(key == part or key.startswith(f"{part}.") for part in parts)
+
+
+def text(value: Any) -> str:
+    """Return a value as YAML would write it, in one line."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _by_settings(runs: Sequence[Run]) -> list[tuple[Settings, list[Run]]]:
+    """Sort runs of one task and method by configuration.
+
+    A configuration is kept with its references resolved, so the run's seed may stand in further places: a key named
+    `seed` that is the run's seed in all of the runs is one of them.
+    """
+    found = [(run, settings_of(run)) for run in runs]
+    names = {key for _, what in found for key in what if key.rsplit(".", 1)[-1] == "seed"}
+    # With a single seed, a constant that happens to equal it cannot be told from it, and need not be.
+    follow = {key for key in names if all(what.get(key, run.seed) == run.seed for run, what in found)}
+    groups: dict[tuple[tuple[str, str], ...], list[Run]] = defaultdict(list)
+    for run, what in found:
+        groups[tuple(sorted((key, text(value)) for key, value in what.items() if key not in follow))].append(run)
+    return [(dict(key), members) for key, members in groups.items()]
+
+
+def _newest(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[Run]]:
+    """Return one run for each seed, and the others; names begin with the time, and MLflow's runs come by time."""
+    kept: dict[int, Run] = {}
+    repeated = []
+    for run in sorted(runs, key=lambda run: run.name):
+        older = kept.get(run.seed)
+        if older is not None:
+            repeated.append(replace(older, reason=f"repeated: {run.name} is a newer run of the same configuration"))
+        kept[run.seed] = run
+    return tuple(kept[seed] for seed in sorted(kept)), repeated
+
+
+def _named(groups: Sequence[Group]) -> list[Group]:
+    """Name groups of one task and method by what differs between them, as shortly as it is clear.
+
+    The one with the most seeds, if there is one, is what was meant by the method: it has the method's plain name.
+    """
+    if len(groups) < 2:
+        return list(groups)
+    rows = differences([group.settings for group in groups])
+    chosen = _telling(rows, len(groups))
+    labels = [", ".join(_said(key, rows[key][index]) for key in chosen) for index in range(len(groups))]
+    if len(set(labels)) < len(labels):  # long values that begin alike
+        labels = [f"{label} #{index + 1}" for index, label in enumerate(labels)]
+    most, second = sorted((len(group.runs) for group in groups), reverse=True)[:2]
+    return [
+        replace(group, variant="" if len(group.runs) == most > second else label)
+        for group, label in zip(groups, labels, strict=True)
+    ]
+
+
+def _telling(rows: Mapping[str, Sequence[str]], count: int) -> list[str]:
+    """Choose few keys whose values together tell all groups apart, a method's own before others."""
+    chosen: list[str] = []
+    told = [("",)] * count
+
+    def rank(key: str) -> tuple[Any, ...]:
+        kinds = len({(*known, value) for known, value in zip(told, rows[key], strict=True)})
+        place = next((i for i, start in enumerate(_TELLING) if key.startswith(start)), len(_TELLING))
+        return -kinds, place, max(map(len, rows[key])) > 24, key.count("."), key
+
+    while len(set(told)) < count:
+        best = min(rows, key=rank)
+        chosen.append(best)
+        told = [(*known, value) for known, value in zip(told, rows[best], strict=True)]
+    return chosen
+
+
+def _said(key: str, value: str, longest: int = 32) -> str:
+    """Write a value with its key, without the parts that say little."""
+    name = key.removeprefix("algo.").removeprefix("module.").strip("()")
+    return f"{name}={value if len(value) <= longest else value[: longest - 1] + '…'}"

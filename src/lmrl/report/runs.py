@@ -1,0 +1,94 @@
+"""What a report knows about one run, wherever the run is kept."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Status = Literal["finished", "interrupted", "failed", "unfinished"]
+"""How a run ended; `unfinished`: it left no word about its end, because it still runs or was killed."""
+
+_TIME = re.compile(r"^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_")
+_NAME = re.compile(r"(?P<task>\w+)-(?P<algo>\w+)-s(?P<seed>\d+)-[0-9a-f]{6}")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run."""
+
+    name: str
+    """The name of its folder, or its name in MLflow."""
+    place: str
+    """Where it is kept."""
+    task: str
+    algo: str
+    model: str
+    seed: int
+    status: Status
+    reason: str
+    """Why it has no results. Empty: it has."""
+    summary: Mapping[str, Any]
+    """The content of summary.json; empty if there is none."""
+    config: Mapping[str, Any]
+    """The resolved configuration, in plain containers."""
+    rows: Sequence[Mapping[str, float]]
+    """Its logged metrics, each row with its `step`."""
+    provenance: Mapping[str, Any]
+    """The content of provenance.json: its command, and what it ran on; empty if there is none."""
+    transcripts: Path | None = None
+    run_id: str | None = None
+    """Its id in MLflow. `None`: it is not recorded there, or the folder does not say so."""
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """The `eval` block of the summary."""
+        return self.summary.get("eval") or {}
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has results that can be compared."""
+        return self.status == "finished" and not self.reason
+
+
+def identity(name: str, summary: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return task, method, model and seed of a run, from its summary or else from its name and configuration.
+
+    Raises:
+        ValueError: neither says what the run is.
+    """
+    keys = ("task", "algo", "model", "seed")
+    if all(summary.get(key) is not None for key in keys):
+        return {key: summary[key] for key in keys}
+    found = _NAME.match(_TIME.sub("", name))
+    if found is None:
+        raise ValueError(f"{name}: neither a summary nor the name says which task and method this run is of")
+    return {"task": found["task"], "algo": found["algo"], "model": "", "seed": config.get("seed", int(found["seed"]))}
+
+
+def progress(rows: Sequence[Mapping[str, float]], config: Mapping[str, Any]) -> str:
+    """Say how far training came."""
+    steps = (config.get("algo") or {}).get("steps")
+    if not rows:
+        return "before its first logged step"
+    done = int(max(row["step"] for row in rows)) + 1
+    return f"at step {done:,}" + (f" of {steps:,}" if isinstance(steps, int) else "")
+
+
+def without_password(text: str) -> str:
+    """Return a text without the passwords of addresses in it: reports are shown around."""
+    return re.sub(r"(://[^\s:/@]+):[^\s/@]+@", r"\1:***@", text)
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """Return one object per line; a line that a dying process left half-written is skipped."""
+    found = []
+    for line in text.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found

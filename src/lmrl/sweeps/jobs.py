@@ -1,0 +1,211 @@
+"""One job of a sweep: the run that it is, the command that makes it, and what its folder says about it."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lmrl.runs import RunFolders, read_summary
+
+Status = Literal["waiting", "running", "finished", "interrupted", "failed"]
+"""How a job stands."""
+
+HIDDEN = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LMRL_RUN_DIR")
+"""What a job must not inherit: the place of another run, or of another process of it."""
+HIDDEN_PREFIX = "SLURM_NTASKS"
+"""With these, Lightning takes SLURM for what starts its processes, instead of starting them itself."""
+NOT_IDENTITY = ("launcher", "resume", "tracking", "hardware", "data_dir", "runs_dir")
+"""What the command may say otherwise next time and still mean the same sweep."""
+_COMMAND = "$ "
+_PROBLEM = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Killed)\b.*")
+
+
+def group_of(override: str) -> str:
+    """Return the first part of an override's key: `hardware` for `+hardware.threads=2`, as for `hardware=cpu`."""
+    return override.lstrip("+~").split("=")[0].split("@")[0].split("/")[0].split(".")[0]
+
+
+@dataclass(frozen=True)
+class Command:
+    """How a job is started; it can be pickled, and started on another machine with the same files."""
+
+    script: str
+    arguments: tuple[str, ...]
+    """What the script is told, without `resume`."""
+    runs: RunFolders
+    log: Path
+    """Where the output of all attempts goes."""
+    environment: Mapping[str, str]
+    """What the job finds in its environment besides what everything finds there."""
+
+    def start(self, extra: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start the job in a session of its own, going on with the unfinished run if there is one.
+
+        Args:
+            extra: further overrides, about the machine.
+            environment: further variables, about the machine.
+        """
+        resume = ["resume=true"] if self.runs.unfinished() is not None else []
+        line = [sys.executable, self.script, *self.arguments, *extra, *resume]
+        inherited = {k: v for k, v in os.environ.items() if k not in HIDDEN and not k.startswith(HIDDEN_PREFIX)}
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            log.write(f"{_COMMAND}{' '.join(line)}\n".encode())
+            log.flush()
+            # A session of its own: Ctrl-C in the terminal reaches the sweep alone, which then tells its jobs, once.
+            return subprocess.Popen(
+                line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                env={**inherited, "PYTHONUNBUFFERED": "1", **self.environment, **(environment or {})},
+            )  # fmt: skip
+
+
+def interrupt(process: int) -> None:
+    """Tell a job and the processes that it started to write their checkpoint and end, as Ctrl-C would."""
+    _signal(process, signal.SIGINT)
+
+
+def kill(process: int) -> None:
+    """End a job and the processes that it started at once."""
+    _signal(process, signal.SIGKILL)
+
+
+def _signal(process: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+        os.killpg(process, number)
+
+
+@dataclass
+class Job:
+    """A job and how it stands."""
+
+    number: int
+    overrides: tuple[str, ...]
+    varied: tuple[str, ...] = ()
+    """Those that the sweep varies, instead of the command fixing them."""
+    command: Command | None = None
+    """`None`: the job is impossible."""
+    config: Any = None
+    """The job's whole configuration. `None`: it cannot be composed."""
+    status: Status = "waiting"
+    reason: str = ""
+    """Why it failed, or what it waits for."""
+    seconds: float | None = None
+    """Time of the job's process, over all attempts of this sweep. `None`: the sweep did not run it."""
+    folder: Path | None = None
+    return_mean: float | None = None
+    score: float | None = None
+    ticket: str = ""
+    """Where it runs, as the place of running calls it: a process, a cluster's job."""
+    _written: float | None = None
+    """When the summary was written that is older than the attempt."""
+
+    @property
+    def runs(self) -> RunFolders | None:
+        """The folders of the run that the job is."""
+        return None if self.command is None else self.command.runs
+
+    @property
+    def key(self) -> str:
+        """What tells jobs apart: equal configurations are one job."""
+        if self.runs is not None:
+            return self.runs.name
+        return " ".join(override for override in self.overrides if group_of(override) not in NOT_IDENTITY)
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether nothing is left to do, or can be done."""
+        return self.status == "finished" or self.command is None
+
+    def look(self) -> None:
+        """Read from the job's folders how it stands; a run that was killed counts as interrupted."""
+        if self.runs is None:
+            return
+        finished = self.runs.finished()
+        newest = self.runs.all()[:1]
+        self.folder = finished or (newest[0] if newest else None)
+        summary = {} if self.folder is None else read_summary(self.folder)
+        if self.folder is None:
+            self.status = "waiting"
+        elif finished is None:
+            self.status = "failed" if summary.get("status") == "failed" else "interrupted"
+        else:
+            self.status, self.reason = "finished", ""
+            played = summary["eval"]
+            self.return_mean = played["return_mean"]
+            self.score = played["score"] if played["score"] is not None else played.get("own_score")
+
+    def begun(self, ticket: str) -> None:
+        """Take note that the job was started.
+
+        Args:
+            ticket: where it runs.
+        """
+        self.status, self.reason, self.ticket = "running", "", ticket
+        self._written = self._last_written()
+
+    def ended(self, code: int, seconds: float | None, *, stopped: bool, said: str = "") -> None:
+        """Take note that the job's process has ended.
+
+        Args:
+            code: its exit status; below 0: the signal that ended it.
+            seconds: how long it ran.
+            stopped: whether the sweep told it to end.
+            said: what the place of running says about it.
+        """
+        self.seconds = None if seconds is None else (self.seconds or 0.0) + seconds
+        self.ticket = ""
+        self.look()
+        if self.status == "finished":
+            return
+        if stopped or self._was_told_to_stop():
+            self.status, self.reason = "interrupted", "stopped; the same command goes on with it"
+            return
+        self.status = "failed"
+        self.reason = said or (_ended_by(-code) if code < 0 else "") or self._complaint() or f"exit status {code}"
+
+    def _was_told_to_stop(self) -> bool:
+        """Tell whether this attempt says of itself that it was interrupted."""
+        if self.folder is None or self._last_written() == self._written:
+            return False
+        return read_summary(self.folder).get("status") == "interrupted"
+
+    def _last_written(self) -> float | None:
+        path = None if self.folder is None else self.folder / "summary.json"
+        return path.stat().st_mtime if path is not None and path.exists() else None
+
+    def _complaint(self) -> str:
+        return "" if self.command is None else complaint(self.command.log)
+
+
+def complaint(log: Path) -> str:
+    """Return what the last attempt in a log says went wrong, in one line."""
+    if not log.exists():
+        return ""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    begins = max((index for index, line in enumerate(lines) if line.startswith(_COMMAND)), default=-1)
+    last = lines[begins + 1 :]
+    told = [line.removeprefix("error: ") for line in last if line.startswith("error: ")]
+    raised = [line for line in last if _PROBLEM.match(line)]
+    return next((found[-1] for found in (told, raised, last) if found), "")
+
+
+def last_words(log: Path, most: int = 4096) -> str:
+    """Return the last line of a log."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - most))
+        lines = re.split(r"[\r\n]+", file.read().decode("utf-8", errors="replace").strip())
+    return lines[-1].strip()
+
+
+def _ended_by(number: int) -> str:
+    """Say what a signal means."""
+    name = signal.Signals(number).name if number in signal.valid_signals() else str(number)
+    return f"ended by {name}" + (" (perhaps out of memory)" if name == "SIGKILL" else "")

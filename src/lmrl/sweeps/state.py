@@ -1,0 +1,94 @@
+"""What a sweep remembers between two calls of the same command: its folder, and how its jobs stood."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lmrl.checks import ConfigError
+from lmrl.sweeps.jobs import NOT_IDENTITY, Job, group_of
+
+EXTENT = ("n_trials", "n_jobs", "max_batch_size", "max_failure_rate")
+"""How far a sweeper goes: a longer search goes on with the shorter one."""
+
+
+def sweep_digest(overrides: Sequence[str], sweeper: Mapping[str, Any]) -> str:
+    """Return what tells sweeps apart: what the command varies and fixes, in whatever order it says so.
+
+    Args:
+        overrides: the command's overrides.
+        sweeper: the sweeper's configuration.
+    """
+    said = sorted(override for override in overrides if group_of(override) not in NOT_IDENTITY)
+    how = {key: value for key, value in sweeper.items() if key not in EXTENT}
+    return hashlib.sha256(json.dumps([said, how], sort_keys=True, default=str).encode()).hexdigest()
+
+
+class SweepFolder:
+    """A sweep's folder, which belongs to one program at a time.
+
+    Args:
+        place: the folder of all sweeps.
+        name: the sweep's name; the same command has the same.
+
+    Raises:
+        ConfigError: the same sweep is going on.
+    """
+
+    def __init__(self, place: Path, name: str) -> None:
+        found = sorted(place.glob(f"????-??-??_??-??-??_{name}")) if place.is_dir() else []
+        self.path = found[-1] if found else place / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.name = name
+        self._lock = FileLock(self.path / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ConfigError(f"this sweep is going on already, in another program: {self.path}") from error
+
+    @property
+    def logs(self) -> Path:
+        """Where the output of jobs goes."""
+        return self.path / "logs"
+
+    def recall(self, job: Job) -> None:
+        """Tell a job what the last call knew of it beyond what its run's folder says."""
+        known = self._read().get(job.key)
+        if known is not None:
+            job.seconds, job.ticket = known["seconds"], known["ticket"]
+
+    def write(self, jobs: Sequence[Job]) -> None:
+        """Keep how the jobs stand, together with what earlier calls knew of others."""
+        kept = self._read() | {job.key: record(job) for job in jobs}
+        replace_text(self.path / "sweep.json", json.dumps({"name": self.name, "jobs": kept}, indent=2) + "\n")
+
+    def _read(self) -> dict[str, Any]:
+        path = self.path / "sweep.json"
+        return json.loads(path.read_text(encoding="utf-8"))["jobs"] if path.exists() else {}
+
+
+def record(job: Job) -> dict[str, Any]:
+    """Return how a job stands, in JSON's types."""
+    return {
+        "number": job.number,
+        "overrides": list(job.overrides),
+        "status": job.status,
+        "reason": job.reason,
+        "return": job.return_mean,
+        "score": job.score,
+        "seconds": job.seconds,
+        "folder": None if job.folder is None else str(job.folder),
+        "ticket": job.ticket,
+    }
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file that is either the old one or the whole new one, whenever the process dies."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,132 @@
+"""Recorded runs: finding them, changing their configuration, and comparing what they logged."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from omegaconf import OmegaConf
+from test_run import SMOKE, command, run_folder
+
+from lmrl.again import first_difference, replay
+from lmrl.checks import ConfigError
+from lmrl.commands import compose_run
+from lmrl.modes import dispatch
+from lmrl.provenance import describe, differences
+from lmrl.recorded import PROVENANCE, changed_config, changed_values, find_run, provenance, run_config
+
+OVERRIDES = ["task=maze", "algo=ilql", "algo.module.beta=3", "hardware=cpu", "tracking.max_traces=7"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run of which only its beginning is there."""
+    place = tmp_path / "runs" / "maze" / "ilql" / "run"
+    place.mkdir(parents=True)
+    cfg = compose_run(OVERRIDES)
+    cfg.algo.module.expectile = 0.77  # as if conf/ had said so at that time
+    OmegaConf.save(cfg, place / "config.yaml", resolve=True)
+    written = describe(overrides=OVERRIDES, choices={"task": "maze", "algo": "ilql"}, env_version="1", dataset="d")
+    (place / PROVENANCE).write_text(json.dumps(written))
+    return place
+
+
+def refused(*arguments: str, capsys: pytest.CaptureFixture) -> str:
+    assert dispatch(lambda: pytest.fail("this trains nothing"), arguments) == 1
+    return capsys.readouterr().err
+
+
+def test_without_changes_the_recorded_configuration_counts(folder: Path) -> None:
+    assert changed_config(folder, []) == run_config(folder)
+
+
+def test_changes_change_what_they_name_and_nothing_else(folder: Path) -> None:
+    changed = changed_config(folder, ["evaluation.episodes=7", "tracking=none"])
+    recorded = run_config(folder)
+    assert changed.tracking == {"_target_": "lmrl.tracking.core.NoTracker"}
+    assert (changed.evaluation.episodes, changed.algo.module.expectile, changed.algo.module.beta) == (7, 0.77, 3)
+    recorded.evaluation.episodes, recorded.tracking = 7, changed.tracking
+    assert changed == recorded
+
+
+def test_another_partner_replaces_the_recorded_one_as_a_whole(tmp_path: Path) -> None:
+    overrides = ["task=twenty_questions", "algo=bc"]
+    OmegaConf.save(compose_run(overrides), tmp_path / "config.yaml", resolve=True)
+    (tmp_path / PROVENANCE).write_text(json.dumps({"overrides": overrides}))
+    changed = changed_config(tmp_path, ["partner=endpoint", "partner.endpoint.model=m"])
+    assert changed.task.env.partner._target_ == "lmrl.policies.partners.EndpointPartner"
+    assert changed.task.env.partner.endpoint.model == "m"
+    assert "noise" not in changed.task.env.partner
+
+
+def test_what_differs_is_found_at_any_depth() -> None:
+    before = {"a": {"b": 1, "c": 2}, "d": {"_target_": "x", "e": 1}, "f": 0, "g": None}
+    after = {"a": {"b": 1, "c": 3}, "d": {"_target_": "y"}, "g": None, "h": {"i": 1}}
+    assert changed_values(before, after) == {"a.c": 3, "d": {"_target_": "y"}, "f": None, "h": {"i": 1}}
+    assert changed_values(before, before) == {}
+
+
+def test_runs_without_records_of_their_beginning_are_known_by_their_folder(folder: Path) -> None:
+    (folder / PROVENANCE).unlink()
+    assert provenance(folder)["overrides"] == ["task=maze", "algo=ilql", "model=tiny"]
+    assert changed_config(folder, ["evaluation.episodes=7"]).algo.module.beta == 3
+
+
+def test_mistakes_are_told_in_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert "mode=evla is unknown (did you mean eval?)" in refused("mode=evla", f"run={folder}", capsys=capsys)
+    assert "go with run=FOLDER" in refused("mode=eval", "task=maze", capsys=capsys)
+    assert "go with run=FOLDER" in refused(f"run={folder}", "task=maze", capsys=capsys)
+    assert "it has no config.yaml" in refused("mode=eval", f"run={tmp_path}", capsys=capsys)
+    assert "takes only key=value, not -m" in refused("mode=eval", f"run={folder}", "-m", capsys=capsys)
+    assert "evaluation.repeats" in refused("mode=eval", f"run={folder}", "evaluation.repeats=0", capsys=capsys)
+    assert "evaluatoin" in refused("mode=eval", f"run={folder}", "evaluatoin.repeats=1", capsys=capsys)
+    assert "finish the run first" in refused("mode=eval", f"run={folder}", capsys=capsys)
+    assert "is not a finished run" in refused("mode=replay", f"run={folder}", capsys=capsys)
+
+
+def test_help_names_every_choice(capsys: pytest.CaptureFixture) -> None:
+    assert dispatch(lambda: pytest.fail("this trains nothing"), ["--help"]) == 0
+    said = capsys.readouterr().out
+    assert "mode=eval run=RUN" in said
+    for path in [*ROOT.glob("conf/task/*.yaml"), *ROOT.glob("conf/algo/*.yaml")]:
+        assert f" {path.stem}" in said
+
+
+def test_an_unknown_id_names_the_store(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is not in sqlite:///.*tracking\.tracking_uri"):
+        find_run("0" * 32, f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_what_may_change_numbers_is_told() -> None:
+    now = describe(overrides=[], choices={}, env_version="2", dataset="")
+    before = {**now, "versions": {**now["versions"], "torch": "1.0"}, "env_version": "1", "git_commit": "0" * 40}
+    said = differences(before, now)
+    assert f"torch 1.0, now {now['versions']['torch']}" in said
+    assert "environment 1, now 2" in said
+    assert any(line.startswith("code 000000000000, now ") for line in said)
+    assert differences(now, now) == []
+
+
+def test_the_first_difference_is_found_and_timings_are_none() -> None:
+    rows = [{"step": 1, "loss": float("nan"), "tokens_per_second": 5.0}, {"step": 2, "loss": 0.1}]
+    assert first_difference(rows, [{**rows[0], "tokens_per_second": 9.0}, rows[1]]) is None
+    assert first_difference(rows, [rows[0], {"step": 2, "loss": 0.1000001}]) == (
+        "row 2 (step 2): loss was 0.1, is 0.1000001"
+    )
+    assert first_difference(rows, rows[:1]) == "there were 2 rows, there are 1"
+
+
+@pytest.mark.slow
+def test_a_replay_gives_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    done = command(tmp_path, "task=maze", "algo=ppo", *SMOKE, "algo.prior.steps=20", "tracking=none")
+    assert done.returncode == 0, done.stderr
+    folder = run_folder(tmp_path)
+    replayed = [sys.executable, "run.py", "mode=replay", f"run={folder}"]
+    again = subprocess.run(replayed, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "rows of metrics, digit by digit" in again.stdout
+    assert "the reported evaluation, exactly: 25 of 25 episodes" in again.stdout
+    replay(folder, ["algo.lr_scale=0.1"])
+    assert "NOT the same metrics: row" in capsys.readouterr().out

@@ -4,17 +4,48 @@ Notation: N decisions of a batch, A decisions of an episode, V vocabulary.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor
+
+_SHARED = ContextVar("whether the processes' rows make up one batch", default=False)
+
+
+@contextmanager
+def one_batch() -> Iterator[None]:
+    """Say that the rows of all training processes make up one batch, while each computes its part of the loss."""
+    token = _SHARED.set(True)
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+def over_processes(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Average numbers over the processes that share a batch (see `one_batch`), without gradients; alone, return them.
+
+    All of them must come here equally often and in the same order.
+    """
+    if not (_SHARED.get() and distributed.is_available() and distributed.is_initialized()):
+        return values
+    total = values.detach().clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
 
 
 def weighted_mean(values: Float[Tensor, " N"], weight: Float[Tensor, " N"]) -> Float[Tensor, ""]:
-    """Average `values` with non-negative weights; 0 where all weights are 0."""
-    return (values * weight).sum() / weight.sum().clamp_min(1e-8)
+    """Average `values` with non-negative weights; 0 where all weights are 0.
+
+    Where processes share a batch, the mean over processes of what they return is the mean over the whole batch: each
+    divides by their average weight, not by its own. A mean of means would count the rows of a short share for more.
+    """
+    return (values * weight).sum() / over_processes(weight.sum()).clamp_min(1e-8)
 
 
 def pick(values: Float[Tensor, "N V"], actions: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
@@ -62,9 +93,14 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 @torch.no_grad()
 def polyak_(target: nn.Module, online: nn.Module, rate: float) -> None:
-    """Move the target's parameters the fraction `rate` of the way to the online ones, in place."""
+    """Move the target's parameters the fraction `rate` of the way to the online ones, in place, shard by shard."""
     for slow, fast in zip(target.parameters(), online.parameters(), strict=True):
-        slow.lerp_(fast, rate)
+        _own(slow).lerp_(_own(fast), rate)
+
+
+def _own(parameter: Tensor) -> Tensor:
+    """Return the part of a parameter that this process holds."""
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 
 def return_share(step: int, steps: int, decay: int, share: float) -> float:

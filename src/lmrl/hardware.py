@@ -1,12 +1,24 @@
-"""What this machine has: threads, number formats, accelerators, processes."""
+"""What this machine has: threads, number formats, accelerators, processes, and how training spreads over these."""
 
 import logging
 import os
 import warnings
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from omegaconf import DictConfig
+from pytorch_lightning.strategies import ModelParallelStrategy
+from torch import Tensor
+from torch.distributed import TCPStore  # type: ignore[reportPrivateImportUsage]
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+from lmrl.checks import ConfigError
 
 
 def set_threads(threads: int | None, processes: int = 1) -> int:
@@ -23,6 +35,18 @@ def set_threads(threads: int | None, processes: int = 1) -> int:
     torch.set_num_threads(count)
     os.environ["OMP_NUM_THREADS"] = str(count)  # for processes that Lightning starts
     return count
+
+
+def local_processes(hardware: DictConfig) -> int:
+    """Return how many training processes share this machine.
+
+    Args:
+        hardware: the configuration's group of that name.
+    """
+    devices: Any = hardware.devices
+    if devices in ("auto", -1, "-1"):
+        return max(1, torch.cuda.device_count() if hardware.accelerator != "cpu" else 1)
+    return devices if isinstance(devices, int) else str(devices).count(",") + 1  # their numbers, one by one
 
 
 def cpu_has_fast_bf16() -> bool:
@@ -42,13 +66,146 @@ def resolve_precision(precision: str) -> str:
     return "bf16-mixed" if has_gpu or cpu_has_fast_bf16() else "32-true"
 
 
-def gathered(value: Any) -> list[Any]:
-    """Return the value that each training process has, in order of rank."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [value]
-    values: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(values, value)
-    return values
+class Sharded(ModelParallelStrategy):
+    """Lightning's strategy for `fully_shard`, over all processes of all nodes.
+
+    Its checkpoints are those of one process: one file with whole tensors, written by the first process, from which any
+    number of processes can go on, sharded or not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        """Start the processes' communication; all of them form one data-parallel group."""
+        self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
+        super().setup_environment()
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """Whether Lightning hands optimizer states back to `load_optimizer_state_dict`: as for one process, yes."""
+        return True
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Return whole weights on the first process, nothing on the others."""
+        module: Any = self.lightning_module
+        return assembled(module.state_dict(keep_vars=True), keep=self.is_global_zero)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Give each process its part of whole weights."""
+        module: Any = self.lightning_module
+        own = module.state_dict(keep_vars=True)
+        parts = {name: like(value, own.get(name)) for name, value in checkpoint["state_dict"].items()}
+        module.load_state_dict(parts, strict=strict)
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """Return whole moments on the first process, nothing on the others."""
+        state: Any = getattr(optimizer, "_optimizer", optimizer).state_dict()
+        whole = {key: assembled(values, keep=self.is_global_zero) for key, values in state["state"].items()}
+        return {**state, "state": whole} if self.is_global_zero else {}
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = True) -> dict[str, Any]:
+        """Read the file on every process; nothing in it is executed."""
+        return self.checkpoint_io.load_checkpoint(checkpoint_path, weights_only=weights_only is not False)
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Give each process its part of whole moments."""
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            parts = {
+                key: {name: like(value, parameters[key]) for name, value in values.items()}
+                for key, values in state["state"].items()
+            }
+            optimizer.load_state_dict({**state, "state": parts})
+
+
+def assembled(values: Mapping[Any, Any], keep: bool) -> dict[Any, Any]:
+    """Put sharded tensors together; all processes must call this with the same keys.
+
+    Args:
+        values: tensors, sharded or not, and whatever else.
+        keep: whether this process wants them; others only contribute their shards, and get nothing.
+    """
+    done: dict[int, Any] = {}
+    for value in values.values():
+        if id(value) not in done:  # networks that share weights have them under several names
+            found = value.full_tensor() if isinstance(value, DTensor) else value
+            done[id(value)] = found.detach().cpu() if keep and isinstance(found, Tensor) else found if keep else None
+    return {name: done[id(value)] for name, value in values.items()} if keep else {}
+
+
+def like(value: Any, pattern: Any) -> Any:
+    """Return this process's part of a tensor, where another of the same shape is sharded; else the value itself."""
+    if isinstance(pattern, DTensor) and isinstance(value, Tensor) and value.shape == pattern.shape:
+        value = value.to(pattern.device)
+        return distribute_tensor(value, pattern.device_mesh, pattern.placements, src_data_rank=None)
+    return value
+
+
+def machine(hardware: DictConfig) -> dict[str, Any]:
+    """Return the trainer's arguments that say on what it runs.
+
+    Args:
+        hardware: the configuration's group of that name.
+
+    Raises:
+        ConfigError: this machine cannot do what is asked for.
+    """
+    strategy: Any = hardware.strategy
+    if strategy == "fsdp" and not torch.cuda.is_available():
+        raise ConfigError(
+            "hardware=fsdp needs an NVIDIA GPU (CUDA), and there is none here: hardware=fsdp2 shards on CPUs as well"
+        )
+    if hardware.get("compile"):
+        _check_compiler()
+    names = ("accelerator", "devices", "num_nodes")
+    arguments = {name: hardware[name] for name in names} | {"precision": resolve_precision(hardware.precision)}
+    return arguments | {"strategy": Sharded() if strategy in ("fsdp", "fsdp2") else strategy}
+
+
+def _check_compiler() -> None:
+    """Compile one addition where training happens, to see whether anything can be compiled.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.compile(_plus_one)(torch.zeros(2, device=device))
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise ConfigError(
+            f"hardware.compile=true: torch.compile does not work here ({reason}); it needs a C++ compiler, and Triton "
+            "on a GPU; or leave it at false"
+        ) from error
+
+
+def _plus_one(values: Tensor) -> Tensor:
+    return values + 1
+
+
+def first_decides(make: Callable[[], Path]) -> Path:
+    """Return the path that the first process of this training makes, in all processes that torchrun or srun started.
+
+    They need not have been joined by Lightning yet: they meet at the port behind the one that it will use. Processes
+    that Lightning itself starts inherit the first one's environment, and need nothing of the kind.
+
+    Args:
+        make: called in the first process, or in the only one.
+    """
+    launcher = next((kind() for kind in (SLURMEnvironment, TorchElasticEnvironment) if kind.detect()), None)
+    if launcher is None or launcher.world_size() == 1:
+        return make()
+    rank, world = launcher.global_rank(), launcher.world_size()
+    meeting = (launcher.main_address, launcher.main_port + 1)
+    store = TCPStore(*meeting, world, is_master=rank == 0, timeout=timedelta(minutes=10))
+    if rank == 0:
+        store.set("path", str(make()))
+    path = Path(store.get("path").decode())
+    store.set(f"read {rank}", "")
+    if rank == 0:  # which serves the others
+        store.wait([f"read {other}" for other in range(world)])
+    return path
 
 
 def quiet_libraries() -> None:

@@ -14,12 +14,21 @@ from torch import nn
 from lmrl.callbacks.progress import TrainingProgress
 from lmrl.callbacks.resume import LATEST, AtomicCheckpointIO, newest_checkpoint, resumable
 from lmrl.checks import ConfigError, explain_failure
-from lmrl.hardware import resolve_precision
+from lmrl.hardware import Sharded, machine
 from lmrl.models.backbone import window
+from lmrl.models.sharding import compile_blocks, emptied, fill, recompute_activations
 from lmrl.modules.base import Algorithm
 from lmrl.text.codec import Codec
 from lmrl.text.trajectory import Trajectory
 from lmrl.tracking.core import MetricsFile
+
+_ALWAYS: dict[str, Any] = {
+    "use_distributed_sampler": False,  # the sampler knows ranks itself
+    "num_sanity_val_steps": 0,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+"""The trainer's arguments that no configuration changes."""
 
 
 @dataclass(frozen=True)
@@ -144,45 +153,63 @@ def fit(
     """
     checkpoints = folder / "checkpoints"
     progress = TrainingProgress(stage=name, steps=stage.steps)
+    arguments = machine(cfg.hardware)
+    # A sharded module stays in shards: what comes after the training needs another one, to be filled on one process.
+    result = emptied(module) if isinstance(arguments["strategy"], Sharded) else module
+    _prepare_blocks(module, cfg.hardware)
     trainer = pl.Trainer(
-        **machine(cfg),
+        **arguments,
         max_epochs=-(-stage.steps // stage.steps_per_epoch),
         plugins=[AtomicCheckpointIO()],
         gradient_clip_val=stage.gradient_clip,
         accumulate_grad_batches=stage.accumulate,
         reload_dataloaders_every_n_epochs=datamodule.rounds_last,
-        use_distributed_sampler=False,  # the sampler knows ranks itself
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **_ALWAYS,
         log_every_n_steps=min(20, stage.steps_per_epoch),
         default_root_dir=folder,
         logger=list(loggers),
         callbacks=[*resumable(cfg.seed, stage.steps, checkpoints, monitor), *callbacks, progress],
     )
-    trainer.fit(module, datamodule, ckpt_path=_begin(checkpoints, loggers), weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    best = checkpoints / "best.ckpt"
+    _run(trainer, module, datamodule, checkpoints)
+    best, latest = checkpoints / "best.ckpt", checkpoints / LATEST
     chosen = best if monitor is not None and best.exists() else None
-    return Stage(module, trainer, progress.seconds, chosen, checkpoints / LATEST, datamodule.interactions)
+    if trainer.is_global_zero:
+        _make_usable(result, latest, trainer.strategy.root_device)
+    return Stage(result, trainer, progress.seconds, chosen, latest, datamodule.interactions)
 
 
-def _begin(checkpoints: Path, loggers: Sequence[Any]) -> Path | None:
-    """Return the checkpoint to go on from; what was logged behind it is forgotten, and will be logged again."""
+def _make_usable(module: Algorithm, checkpoint: Path, device: torch.device) -> None:
+    """Fill a module that was emptied, and put it where it computes fast: Lightning takes modules off accelerators."""
+    if any(parameter.numel() == 0 for parameter in module.parameters()):
+        ending = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        fill(module, ending["state_dict"])
+        module.on_load_checkpoint(ending)
+    module.to(device)
+
+
+def _run(trainer: pl.Trainer, module: Algorithm, datamodule: Any, checkpoints: Path) -> None:
+    """Train from the newest checkpoint, and forget what was logged after it."""
     newest, done = newest_checkpoint(checkpoints) or (None, 0)
-    for logger in loggers:
+    for logger in trainer.loggers:
         if isinstance(logger, MetricsFile):
             logger.forget_from(done)
-    return newest
+    trainer.fit(module, datamodule, ckpt_path=newest, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _prepare_blocks(module: Algorithm, hardware: DictConfig) -> None:
+    """Do to the transformer blocks what the configuration says about memory and speed.
+
+    Raises:
+        ConfigError: the model's architecture does not allow it.
+    """
+    if hardware.get("activation_checkpointing"):
+        build("hardware.activation_checkpointing", recompute_activations, module)
+    if hardware.get("compile"):
+        compile_blocks(module)
 
 
 def load_weights(module: Algorithm, checkpoint: Path) -> None:
     """Put the weights of a checkpoint into a module; nothing in the file is executed."""
     module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
-
-
-def machine(cfg: DictConfig) -> dict[str, Any]:
-    """Return the trainer's arguments that say on what it runs."""
-    names = ("accelerator", "devices", "num_nodes", "strategy")
-    return {name: cfg.hardware[name] for name in names} | {"precision": resolve_precision(cfg.hardware.precision)}

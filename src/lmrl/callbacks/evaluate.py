@@ -9,7 +9,7 @@ import torch
 
 from lmrl.envs.core import TextEnv
 from lmrl.evaluation import Evaluation, evaluate, evaluation_starts
-from lmrl.hardware import gathered
+from lmrl.models.sharding import gathered, whole
 from lmrl.policies.core import Policy
 from lmrl.rollout import Start
 from lmrl.scores import Anchors
@@ -81,7 +81,7 @@ class Evaluate(pl.Callback):
         modes = [(module, module.training) for module in pl_module.modules()]
         pl_module.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), whole(pl_module):
                 share = evaluate(
                     _policy(pl_module), self.make_env, starts[rank::world], memory=self.memory, slots=self.slots
                 )

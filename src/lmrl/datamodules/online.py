@@ -15,7 +15,7 @@ from lmrl.datamodules.replay import Replay
 from lmrl.datamodules.sampling import EpochSampler, Mixed, Rows
 from lmrl.envs.core import TextEnv
 from lmrl.evaluation import episode_seed
-from lmrl.hardware import gathered
+from lmrl.models.sharding import gathered, whole
 from lmrl.rollout import Start, rollout
 from lmrl.text.codec import Codec
 from lmrl.text.tokens import TokenTrajectory
@@ -132,7 +132,8 @@ class OnlineDataModule(pl.LightningDataModule):
         algorithm: Any = self.trainer.lightning_module if self.trainer else None
         kept: Sequence[Trajectory] = ()
         for attempt in range(ATTEMPTS):
-            played = self._play(algorithm.policy(), self.starts(number * ATTEMPTS + attempt))
+            with whole(algorithm):
+                played = self._play(algorithm.policy(), self.starts(number * ATTEMPTS + attempt))
             kept = self._filter(played) if self._filter else played
             if kept:
                 break

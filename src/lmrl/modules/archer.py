@@ -35,9 +35,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lmrl.functional import check_choice, check_range, expectile_weight, polyak_, weighted_mean
+from lmrl.functional import check_choice, check_range, expectile_weight, over_processes, polyak_, weighted_mean
 from lmrl.models.backbone import width
 from lmrl.models.heads import ValueHead
+from lmrl.models.sharding import whole
 from lmrl.modules.base import Algorithm, Logs, frozen
 from lmrl.policies.core import Request
 from lmrl.text.tokens import TokenBatch, TokenTrajectory, collate
@@ -245,8 +246,8 @@ class ArCHer(Algorithm):
             advantages -= self.critic.vs(state_ends(hidden, said)).amin(0)
         weight = said.weight[said.ends_turn]
         if self.normalise_advantage:
-            advantages = advantages - weighted_mean(advantages, weight)
-            advantages = advantages / weighted_mean(advantages**2, weight).sqrt().clamp_min(1e-6)
+            advantages = advantages - over_processes(weighted_mean(advantages, weight))
+            advantages = advantages / over_processes(weighted_mean(advantages**2, weight)).sqrt().clamp_min(1e-6)
         utterance = begins(said).cumsum(0) - 1
         log_probs = torch.zeros_like(advantages).index_add(0, utterance, self.action_log_probs(self.lm, said))
         return archer_actor_loss(
@@ -265,10 +266,12 @@ class ArCHer(Algorithm):
         ends = zip(batch.row[first].tolist(), (batch.position[first] + 1).tolist(), strict=True)
         states = [tuple(tokens[row, :end].tolist()) for row, end in ends]
         asked = [(state, turn) for state in dict.fromkeys(states) for turn in range(self.samples)]
-        base = f"{torch.initial_seed()} {self.global_step}"  # at the beginning of an epoch torch is seeded anew
+        # At the beginning of an epoch torch is seeded anew, with the rank added; but equal states share their samples.
+        base = f"{torch.initial_seed() - self.global_rank} {self.global_step}"
         seeds = {s: int.from_bytes(hashlib.blake2b(f"{base} {s}".encode(), digest_size=8).digest()) for s in states}
         history = {state: (Turn("", is_action=False, tokens=state),) for state in states}
-        actions = self.sampler().act([Request(history[s], i, seeds[s], turn) for i, (s, turn) in enumerate(asked)])
+        with whole(self.lm):
+            actions = self.sampler().act([Request(history[s], i, seeds[s], turn) for i, (s, turn) in enumerate(asked)])
         rows = {key: _row(key[0], action.tokens or ()) for key, action in zip(asked, actions, strict=True)}
         spoken = [rows[state, turn] for state in states for turn in range(self.samples)]
         counts = (batch.weight[batch.ends_turn] / self.samples).repeat_interleave(self.samples).tolist()

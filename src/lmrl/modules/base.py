@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lmrl.functional import log_prob, warmup_then
+from lmrl.functional import log_prob, one_batch, over_processes, warmup_then
 from lmrl.models.backbone import hidden_states, lm_logits, save, trunk
 from lmrl.models.cache import evaluation
+from lmrl.models.sharding import gathered, is_sharded, shard, whole
 from lmrl.policies.core import Policy
 from lmrl.policies.decoding import Decoding, GuidedLogits, sayable
 from lmrl.policies.language_model import LanguageModelPolicy
@@ -144,11 +145,18 @@ class Algorithm(pl.LightningModule, ABC):
         rows, columns = hidden.shape[:2]
         position = batch.next_position
         inside = hidden[batch.next_row.clamp_max(rows - 1), position.clamp_max(columns - 1)]
-        if rows == batch.tokens.shape[0]:
+        if not self._any_process(rows < batch.tokens.shape[0]):
             return inside
-        further = hidden_states(lm, batch.tokens[rows:, : int(batch.lengths[rows:].max())])
-        outside = further[(batch.next_row - rows).clamp_min(0), position.clamp_max(further.shape[1] - 1)]
+        begin = min(rows, batch.tokens.shape[0] - 1)  # at least one row, for the others' sake
+        further = hidden_states(lm, batch.tokens[begin:, : int(batch.lengths[begin:].max())])
+        outside = further[(batch.next_row - begin).clamp_min(0), position.clamp_max(further.shape[1] - 1)]
         return torch.where((batch.next_row < rows)[:, None], inside, outside)
+
+    def _any_process(self, needs: bool) -> bool:
+        """Tell whether a forward pass is needed: by any process where networks are sharded, as all then make it."""
+        if not is_sharded(self):
+            return needs
+        return bool(over_processes(torch.tensor(float(needs), device=self.device)) > 0)
 
     def action_logits(self, lm: Any, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Return the logits of what the policy may say, as while acting: never padding.
@@ -182,30 +190,66 @@ class Algorithm(pl.LightningModule, ABC):
         plain = [replace(row, rewards=np.zeros_like(row.rewards), extras={}) for row in rows]
         distinct = {row.key: row for row in plain}
         order = sorted(distinct.values(), key=lambda row: len(row.tokens))
-        device = next(self.parameters()).device
+        # While training, each process computes a share. Elsewhere one process may be alone with its question.
+        share = slice(self.global_rank, None, self.trainer.world_size) if self._is_training else slice(None)
         found: dict[bytes, dict[str, np.ndarray]] = {}
-        with evaluation((self,)):
-            for start in range(0, len(order), _CHUNK):
-                chunk = order[start : start + _CHUNK]
-                values = read(collate(chunk, pad_id=self.codec.pad_id).to(device))
-                cuts = np.cumsum([int(row.is_decision.sum()) for row in chunk])[:-1]
-                parts = {name: np.split(value.float().cpu().numpy(), cuts) for name, value in values.items()}
-                for index, row in enumerate(chunk):
-                    found[row.key] = {name: part[index] for name, part in parts.items()}
+        with whole(self), evaluation((self,)):
+            mine = order[share]
+            for start in range(0, len(mine), _CHUNK):
+                found |= self._measured(mine[start : start + _CHUNK], read)
+        if self._is_training:
+            found = {key: values for part in gathered(found) for key, values in part.items()}
         return [found[row.key] for row in plain]
 
+    def _measured(
+        self, chunk: Sequence[TokenTrajectory], read: Callable[[TokenBatch], dict[str, Float[Tensor, " N"]]]
+    ) -> dict[bytes, dict[str, np.ndarray]]:
+        """Evaluate some rows at once."""
+        values = read(collate(chunk, pad_id=self.codec.pad_id).to(next(self.parameters()).device))
+        cuts = np.cumsum([int(row.is_decision.sum()) for row in chunk])[:-1]
+        parts = {name: np.split(value.float().cpu().numpy(), cuts) for name, value in values.items()}
+        return {row.key: {name: part[index] for name, part in parts.items()} for index, row in enumerate(chunk)}
+
+    @property
+    def _is_training(self) -> bool:
+        """Whether this happens within a training, so that all of its processes come here together."""
+        return self._trainer is not None and bool(self.trainer.training)
+
+    def configure_model(self) -> None:
+        """Shard all networks, where the strategy says over which processes."""
+        if self.device_mesh is not None:
+            shard(self, self.device_mesh["data_parallel"], step="training_step")
+
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
-        """Compute the loss and log its parts as `train/...`."""
-        loss, logs = self.loss(batch)
-        self.tokens_trained += batch.token_count
-        self.log("train/loss", loss.detach(), batch_size=1)
-        self.log_dict({f"train/{name}": value.detach() for name, value in logs.items()}, batch_size=1)
+        """Compute the loss and log its parts as `train/...`: of the batch that the rows of all processes make up."""
+        with one_batch():
+            loss, logs = self.loss(batch)
+            told = {"loss": loss, **logs, "tokens": torch.tensor(float(batch.token_count), device=loss.device)}
+            *means, tokens = over_processes(
+                torch.stack([value.detach().to(loss.device, torch.float32) for value in told.values()])
+            )
+        self.tokens_trained += round(float(tokens) * self.trainer.world_size)
+        self.log_dict({f"train/{name}": mean for name, mean in zip(told, means, strict=False)}, batch_size=1)
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step the optimizer, then let targets follow: once per optimizer step, not per accumulated micro-batch."""
         super().optimizer_step(*args, **kwargs)
         self.after_step()
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clip the norm of all gradients together, also where Lightning would not.
+
+        In mixed precision it refuses fused optimizers, because these undo a scaling of gradients after the clipping.
+        Without a scaler, as with bfloat16, there is no scaling.
+        """
+        if gradient_clip_val and getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def after_step(self) -> None:
         """Update what follows the trained weights, such as target networks."""

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmrl.functional import log_prob
+from lmrl.functional import log_prob, over_processes, weighted_mean
 from lmrl.models.backbone import lm_logits
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.text.tokens import TokenBatch
@@ -39,7 +39,7 @@ def bc_loss(
         tokens: the tokens that the data has there.
         weight: 1 for agent tokens, `non_action_weight` for others, times how often the row occurs.
     """
-    return -(weight * log_prob(logits, tokens)).sum() / weight.sum()
+    return -weighted_mean(log_prob(logits, tokens), weight)
 
 
 class BC(Algorithm):
@@ -61,7 +61,7 @@ class BC(Algorithm):
         hidden = self.hidden(self.lm, batch)
         logits = lm_logits(self.lm, hidden[batch.row, batch.position])
         imitation = bc_loss(logits, batch.action, batch.weight)
-        logs = {"bc": imitation, "perplexity": imitation.detach().exp()}
+        logs = {"bc": imitation, "perplexity": over_processes(imitation.detach()).exp()}
         if self.non_action_weight == 0:
             return imitation, logs
         row, position, token, weight = batch.predicted()

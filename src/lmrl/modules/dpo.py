@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmrl.functional import check_range, log_prob
+from lmrl.functional import check_range, log_prob, over_processes
 from lmrl.models.backbone import hidden_states, lm_logits
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -70,7 +70,7 @@ def dpo_loss(
     pairs = zeros.index_add(0, index, weight) / count
     imitation = zeros.index_add(0, index, -is_better * log_probs)
     imitation = imitation / zeros.index_add(0, index, is_better).clamp_min(1.0)
-    total = pairs.sum()
+    total = over_processes(pairs.sum())
     preference = (pairs * -F.logsigmoid(margin)).sum() / total
     bc = (pairs * imitation).sum() / total
     logs = {"preference": preference, "bc": bc, "margin": (pairs * margin).detach().sum() / total}

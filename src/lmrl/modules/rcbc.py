@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmrl.functional import check_range, log_prob, weighted_mean
+from lmrl.functional import check_range, log_prob, over_processes, weighted_mean
 from lmrl.models.backbone import lm_logits, window
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.policies.conditioned import Conditioned
@@ -148,7 +148,7 @@ class RCBC(Algorithm):
         hidden = self.hidden(self.lm, batch)
         logits = lm_logits(self.lm, hidden[batch.row, batch.position])
         imitation = rcbc_loss(logits, batch.action, batch.weight)
-        logs = {"bc": imitation, "perplexity": imitation.detach().exp()}
+        logs = {"bc": imitation, "perplexity": over_processes(imitation.detach()).exp()}
         if self.non_action_weight == 0:
             return imitation, logs
         row, position, token, weight = batch.predicted()

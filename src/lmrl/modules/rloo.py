@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lmrl.functional import check_choice, check_range
+from lmrl.functional import check_choice, check_range, over_processes
 from lmrl.modules.base import Algorithm, Logs, frozen
 from lmrl.text.returns import with_extras
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -55,7 +55,7 @@ def rloo_loss(
         importance_cap: c; `None`: no correction.
     """
     gain = log_probs if importance_cap is None else (log_probs - old_log_probs).exp().clamp_max(importance_cap)
-    episodes = weight.sum().clamp_min(1e-8) / tokens_per_episode
+    episodes = over_processes(weight.sum()).clamp_min(1e-8) / tokens_per_episode
     return -(weight * advantages * gain).sum() / episodes
 
 

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -72,3 +73,14 @@ def compose() -> Callable:
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One folder of datasets for the whole session, so that each task's data are made once."""
     return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def first_episodes(compose: Callable, data_dir: Path) -> SimpleNamespace:
+    """The maze's first 60 trajectories, and a model that can read the longest of them whole."""
+    from lmrl.experiment import build_materials, load_task
+
+    cfg = compose("task=maze", "algo=bc", "model.lm.window=4096", f"data_dir={data_dir}")
+    task = load_task(cfg)
+    task.dataset.trajectories[:] = task.dataset.trajectories[:60]
+    return SimpleNamespace(task=task, materials=build_materials(cfg, task))

@@ -12,17 +12,18 @@ import torch
 from golden_cases import golden
 from omegaconf import DictConfig, OmegaConf, open_dict
 from tokenizers import Tokenizer, models, pre_tokenizers
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
+from worlds import disturb
 
 from lmrl.datamodules.grouped import Groups
 from lmrl.experiment import build_materials, load_task
 from lmrl.models.critic import load_critic
-from lmrl.models.heads import ValueHead
 from lmrl.modules.awr import awr_loss
 from lmrl.modules.cql import best_value, cql_loss
 from lmrl.modules.dpo import dpo_loss, paired
 from lmrl.modules.rcbc import RCBC, returns_to_go
+from lmrl.policies.conditioned import ReturnToGo
 from lmrl.policies.core import Request
 from lmrl.prior import after_earlier_stages, stage_key
 from lmrl.rollout import Start, rollout
@@ -42,15 +43,6 @@ def close(actual: Tensor, expected: object) -> None:
     torch.testing.assert_close(actual.detach().double(), torch.as_tensor(expected, dtype=torch.float64), **CLOSE)
 
 
-@pytest.fixture(scope="session")
-def first_episodes(compose: Callable, data_dir: Path) -> SimpleNamespace:
-    """The maze's first 60 trajectories, and a model that can read the longest of them whole."""
-    cfg = compose("task=maze", "algo=bc", "model.lm.window=4096", f"data_dir={data_dir}")
-    task = load_task(cfg)
-    task.dataset.trajectories[:] = task.dataset.trajectories[:60]
-    return SimpleNamespace(task=task, materials=build_materials(cfg, task))
-
-
 @pytest.fixture
 def make(compose: Callable, first_episodes: SimpleNamespace) -> Callable[..., SimpleNamespace]:
     """Build an algorithm on these trajectories, from fresh weights."""
@@ -62,13 +54,6 @@ def make(compose: Callable, first_episodes: SimpleNamespace) -> Callable[..., Si
         return SimpleNamespace(cfg=cfg, task=task, module=module, data=datamodule, materials=materials)
 
     return made
-
-
-def disturb(module: nn.Module) -> None:
-    """Give value heads, which start at a constant, something to say."""
-    for head in module.modules():
-        if isinstance(head, ValueHead):
-            nn.init.normal_(head.output.weight, generator=torch.Generator().manual_seed(0))
 
 
 # CQL
@@ -294,18 +279,20 @@ def test_what_is_left_of_the_target_is_said(make: Callable, tmp_path: Path) -> N
     history = (Turn("Where am I?\n", is_action=False),)
 
     def said(module: RCBC, earned: float) -> str:
-        return module.condition(Request(history, earned=earned))[0].text
+        return module.asks().condition(Request(history, earned=earned))[0].text
 
     assert said(found.module, 0.0) == f"return: {max(returns):.0f}\n"
     assert said(found.module, 1000.0) == f"return: {lowest:.0f}\n"  # clipped: no number that was never seen
     found.module.export(tmp_path)
-    assert json.loads((tmp_path / "conditioning.json").read_text())["target"] == max(returns)
+    written = ReturnToGo(**json.loads((tmp_path / "conditioning.json").read_text()))
+    assert written == found.module.asks()
+    assert (written.target, written.lowest) == (max(returns), lowest)
     fresh = make("rcbc").module
     fresh.load_state_dict(found.module.state_dict())
     assert [said(fresh, earned) for earned in (0.0, 2.0)] == [said(found.module, earned) for earned in (0.0, 2.0)]
     asked = make("rcbc", "algo.module.target_return=-7").module
     assert said(asked, -3.0) == "return: -4\n"
-    assert asked.text(-0.2) == "return: 0\n"
+    assert asked.asks().text(-0.2) == "return: 0\n"
 
 
 def test_a_tokenizer_without_digits_is_refused(make: Callable) -> None:

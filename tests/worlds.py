@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import nn
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -17,6 +18,7 @@ from transformers import (
 )
 
 from lmrl.envs.core import StepResult, TextEnv
+from lmrl.models.heads import ValueHead
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.policies.decoding import Decoding
 from lmrl.policies.language_model import LanguageModelPolicy
@@ -184,3 +186,10 @@ def language_policy(
         decoding=decoding or Decoding(),
         max_new_tokens=max_new_tokens,
     )
+
+
+def disturb(module: nn.Module) -> None:
+    """Give value heads, which start at a constant, something to say."""
+    for head in module.modules():
+        if isinstance(head, ValueHead):
+            nn.init.normal_(head.output.weight, generator=torch.Generator().manual_seed(0))

@@ -21,8 +21,9 @@ from lmrl.callbacks.evaluate import Evaluate
 from lmrl.checks import ConfigError
 from lmrl.data.store import Dataset
 from lmrl.evaluation import Evaluation, evaluate, evaluation_starts
+from lmrl.exported import write_card, write_player
 from lmrl.figures.draw import draw_figures
-from lmrl.hardware import quiet_libraries, set_threads
+from lmrl.hardware import first_decides, local_processes, quiet_libraries, set_threads
 from lmrl.policies.chat import EndpointError
 from lmrl.policies.core import Policy
 from lmrl.provenance import describe
@@ -82,7 +83,7 @@ def run_as(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]
         ConfigError: the configuration asks for something impossible; nothing was trained yet.
     """
     quiet_libraries()
-    set_threads(cfg.hardware.threads, _processes(cfg))
+    set_threads(cfg.hardware.threads, local_processes(cfg.hardware))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     task, materials = prepare(cfg)
@@ -95,7 +96,8 @@ def run_as(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]
         env_version=task.dataset.env_version,
         dataset_fingerprint=task.dataset.fingerprint,
     )
-    folder = open_run(Path(cfg.runs_dir), identity.task, identity.algo, identity.name, resume=cfg.resume)
+    where = partial(open_run, Path(cfg.runs_dir), identity.task, identity.algo, identity.name, resume=cfg.resume)
+    folder = first_decides(where)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     beginning = describe(
         overrides=overrides, choices=choices, env_version=identity.env_version, dataset=identity.dataset_fingerprint
@@ -189,11 +191,13 @@ def _train_and_report(
     module = stage.module
     _load_chosen(cfg, stage)
     module.export(folder / "policy")
+    write_player(folder / "policy", module, task=identity.task, memory=task.memory)
     module.eval()
     with torch.no_grad():
         evaluation = final_evaluation(cfg, task.evaluation_env, module.policy())
     metrics = log.metrics.rows() if log.metrics else []
     pictures = draw_figures(cfg, task.make_env(), module, metrics, folder / "figures", title=identity.name)
+    write_card(folder / "policy", task=identity.task, algo=identity.algo, model=identity.model, evaluation=evaluation)
     return _report(cfg, identity, task, evaluation, folder, log, train=stage.report, pictures=pictures)
 
 
@@ -289,9 +293,3 @@ def _write_unfinished(identity: RunIdentity, task: Task, status: Any, folder: Pa
     )  # fmt: skip
     write_json(summary, folder / "summary.json")
     print(f"{status}: what was trained is in {folder}; the same command with resume=true goes on", file=sys.stderr)
-
-
-def _processes(cfg: DictConfig) -> int:
-    """Return how many training processes share this machine."""
-    devices = cfg.hardware.devices
-    return devices if isinstance(devices, int) and devices > 0 else 1

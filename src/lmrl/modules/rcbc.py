@@ -22,7 +22,7 @@ tokens; only agent tokens are predicted by default; g is clipped, because a numb
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,9 @@ from torch import Tensor
 from lmrl.functional import check_range, log_prob, over_processes, weighted_mean
 from lmrl.models.backbone import lm_logits, window
 from lmrl.modules.base import Algorithm, Logs
-from lmrl.policies.conditioned import Conditioned
-from lmrl.policies.core import Policy, Request
+from lmrl.policies.conditioned import Conditioned, ReturnToGo
+from lmrl.policies.core import Policy
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
-from lmrl.text.trajectory import History, Turn
 
 
 def rcbc_loss(
@@ -116,11 +115,18 @@ class RCBC(Algorithm):
         self.register_buffer("lowest", torch.tensor(-math.inf, dtype=torch.float64))
         self.register_buffer("highest", torch.tensor(math.inf, dtype=torch.float64))
         self.register_buffer("reads_episodes", torch.tensor(False))
-        self.codec.check([self.text(-1234567890.0), self.text(0.0)])
+        self.codec.check([self.asks().text(-1234567890.0), self.asks().text(0.0)])
 
-    def text(self, value: float) -> str:
-        """Return the text that says a return."""
-        return self.template.format(f"{round(value, self.digits) + 0.0:.{self.digits}f}")  # + 0.0: never "-0"
+    def asks(self) -> ReturnToGo:
+        """Return what says how much of the target return is left."""
+        return ReturnToGo(
+            template=self.template,
+            digits=self.digits,
+            target=float(self.target),
+            lowest=float(self.lowest),
+            highest=float(self.highest),
+            reads_episodes=bool(self.reads_episodes),
+        )
 
     def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
         """Put what was earned from each action on before its state, and remember the range of these returns.
@@ -159,41 +165,24 @@ class RCBC(Algorithm):
 
     def policy(self) -> Policy:
         """Return a policy that is told what is left of the target return."""
-        return Conditioned(super().policy(), self.condition)
+        return Conditioned(super().policy(), self.asks().condition)
 
     def export(self, folder: Path) -> None:
         """Write the language model, and beside it what text to put in front of what it reads."""
         super().export(folder)
-        numbers = {name: float(getattr(self, name)) for name in ("target", "lowest", "highest")}
-        says = {"template": self.template, "digits": self.digits, **numbers}
-        (folder / "conditioning.json").write_text(json.dumps(says, indent=2) + "\n", encoding="utf-8")
-
-    def condition(self, request: Request) -> History:
-        """Put into a history what is left of the target return, where training has it."""
-        if not self.reads_episodes:
-            return (self._left(request.earned), *request.history)
-        turns, earned = [self._left(0.0)], 0.0
-        for turn in request.history:
-            turns.append(turn)
-            earned += turn.reward
-            if turn.is_action:
-                turns.append(self._left(earned))
-        return tuple(turns)
+        says = json.dumps(asdict(self.asks()), indent=2)
+        (folder / "conditioning.json").write_text(says + "\n", encoding="utf-8")
 
     def seen(self, episode: Sequence[TokenTrajectory]) -> list[TokenTrajectory]:
         """Return the rows of an episode that the policy played, with the texts that it was shown."""
-        to_go = returns_to_go(episode)
-        return self._with_texts(episode, [self._left(float(to_go[0] - rest)).text for rest in to_go])
-
-    def _left(self, earned: float) -> Turn:
-        """Say what is left of the target return."""
-        left = min(max(float(self.target) - earned, float(self.lowest)), float(self.highest))
-        return Turn(self.text(left), is_action=False)
+        to_go, asks = returns_to_go(episode), self.asks()
+        return self._with_texts(episode, [asks.left(float(to_go[0] - rest)).text for rest in to_go])
 
     def _with_returns(
         self, episode: Sequence[TokenTrajectory], returns: Float[np.ndarray, " H"]
     ) -> list[TokenTrajectory]:
-        return self._with_texts(episode, [self.text(float(value)) for value in returns])
+        asks = self.asks()
+        return self._with_texts(episode, [asks.text(float(value)) for value in returns])
 
     def _with_texts(self, episode: Sequence[TokenTrajectory], texts: Sequence[str]) -> list[TokenTrajectory]:
         """Give each row of an episode the texts of its actions."""

@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lmrl.play", usage=_USAGE, description=__doc__)
     parser.add_argument("overrides", nargs="*", help="task=NAME and other configuration overrides")
     parser.add_argument(
-        "--player", default="human", help="human (default), a name under task.players, or the folder of a finished run"
+        "--player",
+        default="human",
+        help="human (default), a name under task.players, or the folder of a finished run or of an exported policy",
     )
     parser.add_argument("--partner", choices=["human"], help="be the other side of the dialogue yourself")
     parser.add_argument("--episodes", type=int, help="how many; default: 1 with a person, else the whole evaluation")
@@ -52,7 +54,7 @@ def _play(task: Any, options: argparse.Namespace) -> None:
         raise FileExistsError(f"{options.save} exists already: delete it first, or choose another folder")
     is_person = options.player == "human"
     is_watched = is_person or options.partner is not None
-    policy, make_env = _player(task, options.player), instantiate(task.env)
+    (policy, memory), make_env = _player(task, options.player), instantiate(task.env)
     make_env = make_env if options.partner is None else _answered_by_a_person(task, make_env)
     seed, limit = _extent(options, is_watched)
     starts = evaluation_starts(make_env, task.evaluation.repeats, seed, stream="play", limit=limit)
@@ -66,8 +68,7 @@ def _play(task: Any, options: argparse.Namespace) -> None:
             _tell_end(episode)
 
     try:
-        # A person sees the whole episode, and plays one at a time; players answer for many episodes at once.
-        memory, slots = None if is_person else task.memory, 1 if is_watched else 64
+        slots = 1 if is_watched else 64  # a person plays one at a time; players answer for many episodes at once
         rollout(make_env, policy, starts, memory=memory, slots=slots, on_episode=keep)
     except (EOFError, KeyboardInterrupt):
         print("\nstopped: the unfinished episode does not count")
@@ -87,11 +88,11 @@ def _extent(options: argparse.Namespace, is_watched: bool) -> tuple[int, int | N
     )
 
 
-def _player(task: Any, name: str) -> Any:
-    """Build the player.
+def _player(task: Any, name: str) -> tuple[Any, int | None]:
+    """Build the player, and tell how many earlier turns it reads.
 
     Raises:
-        ValueError: the task knows no player of that name, or the run is of another task.
+        ValueError: the task knows no player of that name, or the policy is of another task.
         FileNotFoundError: the folder has no trained policy.
     """
     from hydra.utils import instantiate
@@ -99,20 +100,35 @@ def _player(task: Any, name: str) -> Any:
     from lmrl.policies.scripted import HumanPolicy
 
     if name == "human":
-        return HumanPolicy()
+        return HumanPolicy(), None  # a person sees the whole episode
     players = task.get("players") or {}
     if name in players:
-        return instantiate(players[name])
+        return instantiate(players[name]), task.memory
     if not Path(name).is_dir():
         known = ", ".join(["human", *players])
-        raise ValueError(f"--player {name}: the task {task.name} has {known}; the folder of a run would do too")
+        raise ValueError(f"--player {name}: the task {task.name} has {known}; a folder of a run or policy would do too")
+    trained_for, memory, policy = _trained(Path(name))
+    if trained_for != task.name:
+        raise ValueError(f"--player {name}: this policy is of the task {trained_for}, not of {task.name}")
+    return policy, memory
+
+
+def _trained(folder: Path) -> tuple[str, int | None, Any]:
+    """Return the task, the memory and the policy of an exported policy, or of a run.
+
+    Raises:
+        FileNotFoundError: the folder has no trained policy.
+        ValueError: a file of the policy is damaged.
+    """
+    from lmrl.exported import PLAYER, load_exported
     from lmrl.recorded import run_config
     from lmrl.reload import trained_policy
 
-    trained_for = run_config(Path(name)).task.name
-    if trained_for != task.name:
-        raise ValueError(f"--player {name}: this run is of the task {trained_for}, not of {task.name}")
-    return trained_policy(Path(name))
+    if (folder / PLAYER).is_file():
+        exported = load_exported(folder)
+        return exported.task, exported.memory, exported.policy
+    cfg = run_config(folder)
+    return cfg.task.name, cfg.task.memory, trained_policy(folder)
 
 
 def _answered_by_a_person(task: Any, make_env: Callable[[], Any]) -> Callable[[], Any]:

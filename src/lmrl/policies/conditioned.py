@@ -1,11 +1,11 @@
 """A policy that sees more than the environment said: text put among the turns before they are read."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lmrl.policies.core import Action, Policy, Request
-from lmrl.text.trajectory import History
+from lmrl.text.trajectory import History, Turn
 
 
 class Conditioned:
@@ -32,3 +32,41 @@ class Conditioned:
         if name == "policy":  # not set yet, as in a copy under construction
             raise AttributeError(name)
         return getattr(self.policy, name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnToGo:
+    """Says in front of a history what is left of a target return."""
+
+    template: str
+    """The text, with `{}` where the return stands."""
+    digits: int
+    """Decimal places of returns in the text."""
+    target: float
+    """The return that the episode shall have."""
+    lowest: float
+    """The smallest return-to-go of the data: a number that was never seen means nothing."""
+    highest: float
+    """The largest one."""
+    reads_episodes: bool = False
+    """Whether histories are whole episodes, with a text before the observations of every action."""
+
+    def text(self, value: float) -> str:
+        """Return the text that says a return."""
+        return self.template.format(f"{round(value, self.digits) + 0.0:.{self.digits}f}")  # + 0.0: never "-0"
+
+    def left(self, earned: float) -> Turn:
+        """Say what is left of the target return."""
+        return Turn(self.text(min(max(self.target - earned, self.lowest), self.highest)), is_action=False)
+
+    def condition(self, request: Request) -> History:
+        """Put into a history what is left of the target return, where training has it."""
+        if not self.reads_episodes:
+            return (self.left(request.earned), *request.history)
+        turns, earned = [self.left(0.0)], 0.0
+        for turn in request.history:
+            turns.append(turn)
+            earned += turn.reward
+            if turn.is_action:
+                turns.append(self.left(earned))
+        return tuple(turns)

@@ -1,0 +1,140 @@
+"""An exported policy: a Hugging Face folder that plays again from its own files, without a configuration."""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from lmrl.evaluation import Evaluation
+from lmrl.models import tokenizer
+from lmrl.models.backbone import lm_logits, pretrained, trunk
+from lmrl.models.critic import Critic, load_critic
+from lmrl.policies.conditioned import Conditioned, ReturnToGo
+from lmrl.policies.core import Policy
+from lmrl.policies.decoding import Decoding, GuidedLogits
+from lmrl.policies.language_model import LanguageModelPolicy
+
+PLAYER = "player.json"
+"""How the exported networks act: task, memory, decoding."""
+_FORMAT = 1
+
+_CARD = """---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [lmrl, reinforcement-learning, {task}]
+---
+# {task}, {algo}
+
+A language-model policy for the task `{task}` of LMRL-Gym (arXiv 2311.18232): `model={model}`, trained with
+`algo={algo}`. {result}
+
+```bash
+python -m lmrl.play task={task} --player FOLDER     # this folder is all it needs
+```
+
+```python
+from lmrl.exported import load_policy
+policy = load_policy("FOLDER")                      # act(requests) -> actions, as in evaluation
+```
+
+With `transformers` alone it is a causal language model{plain}: encode each text of the dialogue
+on its own, in order and without special tokens, and generate up to a line break. `player.json` says how many earlier
+texts it reads (`memory`; null: all) and how tokens are drawn.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A policy from an export folder."""
+
+    task: str
+    """The task that it was trained for."""
+    memory: int | None
+    """How many earlier turns it reads; `None`: all."""
+    policy: Policy
+
+
+def write_player(folder: Path, algorithm: Any, *, task: str, memory: int | None) -> None:
+    """Write down how the networks in an export folder act.
+
+    Args:
+        folder: the export, with the networks in it.
+        algorithm: what was exported: it says how its tokens are drawn.
+        task: what it was trained for.
+        memory: how many earlier turns the policy reads.
+    """
+    says = {"format": _FORMAT, "task": task, "memory": memory, "max_new_tokens": algorithm.max_new_tokens}
+    says |= {"decoding": asdict(algorithm.decoding), "reranks": algorithm.rerank is not None}
+    (folder / PLAYER).write_text(json.dumps(says, indent=2) + "\n", encoding="utf-8")
+
+
+def write_card(folder: Path, *, task: str, algo: str, model: str, evaluation: Evaluation) -> None:
+    """Write the model card of an export folder: what it is, how good, how to use it."""
+    found = evaluation.summary(None)
+    result = f"Over {found['episodes']:,} evaluation episodes its mean return is {found['return_mean']:.2f}."
+    plain = " (the prior, without the guidance of its critic)" if (folder / "critic").is_dir() else ""
+    card = _CARD.format(task=task, algo=algo, model=model, result=result, plain=plain)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def load_policy(folder: Path | str) -> Policy:
+    """Return the policy of an export folder. Nothing in the folder is executed.
+
+    Raises:
+        FileNotFoundError: the folder is no export.
+        ValueError: a file in it is damaged, or the policy is of a kind that an export cannot hold.
+    """
+    return load_exported(Path(folder)).policy
+
+
+def load_exported(folder: Path) -> Exported:
+    """Return the policy of an export folder, and what it was trained for.
+
+    Raises:
+        FileNotFoundError: the folder is no export.
+        ValueError: a file in it is damaged, or the policy is of a kind that an export cannot hold.
+    """
+    folder = folder.expanduser().resolve()
+    if not (folder / PLAYER).is_file():
+        raise FileNotFoundError(f"{folder} is no exported policy: it has no {PLAYER}")
+    says = _read(folder / PLAYER)
+    if says.get("format") != _FORMAT:
+        raise ValueError(f"{folder / PLAYER} has format {says.get('format')!r}, but this version reads {_FORMAT}")
+    if says["reranks"]:
+        raise ValueError(f"{folder}: this policy chooses among proposals, which only its run's folder knows; name that")
+    codec = tokenizer.load(path=str(folder))
+    lm = pretrained(codec, path=str(folder)).eval()
+    trunks, next_logits = (trunk(lm),), partial(_plain, lm)
+    if (folder / "guidance.json").is_file():
+        critic = load_critic(folder, codec).eval()
+        trunks = (trunk(lm), trunk(critic.lm))
+        next_logits = partial(_guided, lm, critic, float(_read(folder / "guidance.json")["beta"]))
+    policy: Any = LanguageModelPolicy(
+        trunks=trunks,
+        next_logits=next_logits,
+        codec=codec,
+        decoding=Decoding(**says["decoding"]),
+        max_new_tokens=says["max_new_tokens"],
+    )
+    if (folder / "conditioning.json").is_file():
+        policy = Conditioned(policy, ReturnToGo(**_read(folder / "conditioning.json")).condition)
+    return Exported(says["task"], says["memory"], policy)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is damaged: line {error.lineno} is no JSON; export the policy again") from error
+
+
+def _plain(lm: nn.Module, hidden: tuple[Tensor, ...]) -> Tensor:
+    return lm_logits(lm, hidden[0])
+
+
+def _guided(lm: nn.Module, critic: Critic, beta: float, hidden: tuple[Tensor, ...]) -> GuidedLogits:
+    prior = lm_logits(lm, hidden[0]).log_softmax(-1)
+    return GuidedLogits(prior + beta * critic.smallest(hidden[1]), prior)

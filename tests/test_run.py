@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from hydra.utils import instantiate
 
 from lmrl.again import evaluate_again
 from lmrl.checks import ConfigError, check_config
-from lmrl.recorded import find_run
+from lmrl.evaluation import evaluate, evaluation_starts
+from lmrl.exported import load_exported
+from lmrl.recorded import find_run, run_config
 from lmrl.reload import trained_policy
 from lmrl.runs import open_run
 
@@ -82,6 +85,12 @@ def a_reloaded_policy_plays_as_it_was_evaluated(folder: Path, return_mean: float
     assert evaluate_again(folder) == return_mean
     (place,) = (folder / "evaluations").iterdir()
     assert (place / "transcripts.jsonl").read_text() == (folder / "transcripts.jsonl").read_text()
+    exported = load_exported(folder / "policy")
+    task = run_config(folder).task
+    starts = evaluation_starts(instantiate(task.env), 1, 0, stream="test")
+    again = evaluate(exported.policy, instantiate(task.env), starts, memory=exported.memory)
+    assert again.summary(None)["return_mean"] == pytest.approx(return_mean)
+    assert f"mean return is {return_mean:.2f}" in (folder / "policy" / "README.md").read_text()
     changes = ["evaluation.repeats=2", "algo.decoding.temperature=0.3", "seed=5", "tracking=none"]
     evaluate_again(folder, changes)
     (other,) = set((folder / "evaluations").iterdir()) - {place}

@@ -189,7 +189,7 @@ def _plain_batch(workload: Workload, rows: Sequence[TokenTrajectory]) -> PlainBa
     return plain_collate(rows, gamma=module.gamma, per=module.discount_per, pad_id=workload.pad_id)
 
 
-class _Clock(pl.Callback):
+class Clock(pl.Callback):
     """Times the training loop alone: building a trainer costs nothing in a long run."""
 
     def __init__(self) -> None:
@@ -211,7 +211,7 @@ def _lightning(workload: Workload) -> Leg:
         return collate(rows[0], pad_id=workload.pad_id)
 
     def leg() -> Timing:
-        module, clock = copy.deepcopy(workload.module), _Clock()
+        module, clock = copy.deepcopy(workload.module), Clock()
         trainer = pl.Trainer(
             accelerator="cpu", max_steps=len(workload.batches), gradient_clip_val=workload.gradient_clip, logger=False,
             callbacks=[clock], enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,

@@ -8,7 +8,10 @@ from conftest import ROOT, names
 from omegaconf import OmegaConf
 
 from lmrl.checks import ConfigError
-from lmrl.experiment import load_task
+from lmrl.experiment import build_materials, load_task
+from lmrl.policies.scripted import RandomPolicy
+from lmrl.rollout import Start, rollout
+from lmrl.training import build_stage
 
 GROUPS = ("task", "algo", "partner", "model", "hardware", "tracking", "launcher", "experiment")
 
@@ -57,3 +60,20 @@ def test_the_reported_evaluation_may_have_an_environment_of_its_own(compose: Cal
         load_task(compose(*options, "evaluation.env={layout: nowhere}"))
     with pytest.raises(Exception, match="colour"):
         load_task(compose(*options, "evaluation.env={colour: red}"))
+
+
+def test_methods_may_practise_in_another_environment(compose: Callable, data_dir: Path) -> None:
+    """Only the episodes that are learned from differ; validation and report stay."""
+    options = ["task=maze", "algo=ppo", f"data_dir={data_dir}"]
+    cfg = compose(*options, "training.env={max_steps: 7}")
+    task = load_task(cfg)
+    materials = build_materials(cfg, task)
+    _, datamodule = build_stage(cfg, cfg.algo, materials)
+    [played] = rollout(datamodule._env, RandomPolicy(actions=["move up\n"]), [Start(seed=0)], memory=1)
+    limits = (played.length - 1, task.make_env().max_steps, task.evaluation_env().max_steps)  # the last one ends it
+    assert limits == (7, 100, 100)
+    wrong = {"{max_steps: -7}": "max_steps must be at least 1", "{speed: 1}": "has no speed; it has layout"}
+    for changes, said in wrong.items():
+        cfg = compose(*options, f"training.env={changes}")
+        with pytest.raises(ConfigError, match=rf"training\.env: .*{said}"):
+            build_stage(cfg, cfg.algo, materials)

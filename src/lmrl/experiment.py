@@ -32,7 +32,7 @@ from lmrl.runs import config_hash, open_run
 from lmrl.scores import Anchors
 from lmrl.summary import build_summary, print_summary, write_json, write_transcripts
 from lmrl.tracking.core import RunIdentity, Tracker
-from lmrl.training import Materials, Stage, build, build_stage, fit, load_weights
+from lmrl.training import Materials, Stage, build, build_stage, changed_env, fit, load_weights
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,7 @@ def load_task(cfg: DictConfig) -> Task:
 
 def evaluation_env(cfg: DictConfig) -> Any:
     """Return what builds the environment of the reported evaluation; it is built once, to see that it can be."""
-    make_env = build("evaluation.env", instantiate, OmegaConf.merge(cfg.task.env, cfg.evaluation.env or {}))
-    build("evaluation.env", make_env)
-    return make_env
+    return instantiate(changed_env("evaluation.env", cfg.task.env, cfg.evaluation.env))
 
 
 def build_materials(cfg: DictConfig, task: Task) -> Materials:

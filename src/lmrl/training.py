@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from lmrl.callbacks.progress import TrainingProgress
@@ -80,6 +80,26 @@ def build(what: str, factory: Callable[..., Any], *args: Any, **kwargs: Any) -> 
         raise ConfigError(f"{what}: {explain_failure(error)}") from error
 
 
+def changed_env(name: str, env: Any, changes: Any) -> DictConfig:
+    """Return an environment's configuration with some values changed; one is built, to see that it can be.
+
+    Args:
+        name: where the changes stand in the configuration.
+        env: the configuration of the environment, or a link to it.
+        changes: the values that differ. `None`: none.
+
+    Raises:
+        ConfigError: there is no such environment.
+    """
+    unknown = [str(key) for key in changes or () if key not in env]
+    if unknown:
+        known = ", ".join(str(key) for key in env if not str(key).startswith("_"))
+        raise ConfigError(f"{name}: the environment has no {', '.join(unknown)}; it has {known}")
+    merged: Any = build(name, OmegaConf.merge, env, changes or {})
+    build(name, build(name, instantiate, merged))
+    return merged
+
+
 def build_module(cfg: DictConfig, stage: DictConfig, materials: Materials) -> Algorithm:
     """Build the algorithm of a stage from its configuration.
 
@@ -110,9 +130,12 @@ def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tup
     """
     module = build_module(cfg, stage, materials)
     keep = instantiate(stage.datamodule.filter) if stage.datamodule.get("filter") else None
+    settings = OmegaConf.merge(stage.datamodule, {"filter": None})
+    if "env" in settings and (changes := OmegaConf.select(cfg, "training.env")):
+        settings.env = changed_env("training.env", settings.env, changes)
     datamodule = build(
         "algo.datamodule",
-        instantiate(stage.datamodule, _partial_=True, filter=None),
+        instantiate(settings, _partial_=True),
         filter=keep,
         trajectories=list(materials.trajectories),
         codec=materials.codec,

@@ -38,6 +38,7 @@ TINY = (
     "algo.steps_per_epoch=3", "validation.episodes=4", "evaluation.episodes=8",
 )  # fmt: skip
 ONLINE = ("algo.datamodule.rollouts=8",)
+SOME = ("algo.datamodule.filter={_target_: lmrl.data.filters.TopFraction, fraction: 0.5}",)
 PRIOR = ("algo.prior.steps=6", "algo.prior.steps_per_epoch=2")
 
 
@@ -45,7 +46,8 @@ def overrides_of(algo: str) -> list[str]:
     """Return the command of a tiny experiment with a method, by what its configuration has."""
     cfg = compose_run([*TINY, f"algo={algo}"])
     rounds = ONLINE if "rollouts" in cfg.algo.datamodule else ()
-    return [*TINY, f"algo={algo}", *rounds, *(PRIOR if cfg.algo.get("prior") else ())]
+    kept = SOME if cfg.algo.datamodule.get("filter") else ()  # so little training wins no episode
+    return [*TINY, f"algo={algo}", *rounds, *kept, *(PRIOR if cfg.algo.get("prior") else ())]
 
 
 def trained_methods() -> list[str]:

@@ -38,7 +38,7 @@ TINY = (
     "algo.steps_per_epoch=3", "validation.episodes=4", "evaluation.episodes=8",
 )  # fmt: skip
 ONLINE = ("algo.datamodule.rollouts=8",)
-SOME = ("algo.datamodule.filter={_target_: lmrl.data.filters.TopFraction, fraction: 0.5}",)
+SOME = ("algo.datamodule.filter._target_=lmrl.data.filters.TopFraction", "++algo.datamodule.filter.fraction=0.5")
 PRIOR = ("algo.prior.steps=6", "algo.prior.steps_per_epoch=2")
 
 
@@ -76,7 +76,8 @@ def start(overrides: list[str], log: Path) -> int:
         lmrl.experiment.run_as(cfg, {**choices, "model": "tiny"}, overrides)
         code = 0
     except ConfigError as error:
-        code = 3 if "no run of this configuration was started" in str(error) else 1
+        known = {"no run of this configuration was started": 3, "every run of this configuration is finished": 4}
+        code = next((code for said, code in known.items() if said in str(error)), 1)
         print(error)
     except BaseException:
         traceback.print_exc()
@@ -181,6 +182,8 @@ class Trials:
             code = run([*overrides, *(["resume=true"] if attempt else [])], log, moment)
             if code == 3:  # killed before there was anything to resume
                 code = run(overrides, log, moment)
+            if code == 4:  # killed after everything was written
+                code = 0
             if code is not None:
                 break
         return code

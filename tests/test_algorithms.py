@@ -226,13 +226,17 @@ def test_a_killed_training_resumes_to_the_same_end(algorithm: SimpleNamespace, t
     whole = train("whole")
     with pytest.raises(Killed):
         train("broken", KillAt(5))
-    resumed = train("broken")
-    assert resumed.trainer.global_step == whole.trainer.global_step == 6
-    assert resumed.interactions == whole.interactions
-    ends = [torch.load(stage.latest, weights_only=True) for stage in (whole, resumed)]
-    assert ends[0]["tokens_trained"] == ends[1]["tokens_trained"] > 0
-    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
-        torch.testing.assert_close(ends[1][part], ends[0][part], rtol=0, atol=0)
+    expected = torch.load(whole.latest, weights_only=True)
+    for _ in ("in the middle", "at the end"):  # where it goes on: evaluations are interrupted too
+        resumed = train("broken")
+        assert resumed.trainer.global_step == whole.trainer.global_step == 6
+        assert resumed.interactions == whole.interactions
+        assert resumed.report["tokens"] == whole.report["tokens"] > 0
+        ending = torch.load(resumed.latest, weights_only=True)
+        for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+            torch.testing.assert_close(ending[part], expected[part], rtol=0, atol=0)
+        for name, value in resumed.module.state_dict().items():
+            assert torch.equal(value, expected["state_dict"][name])
     start, _ = build_stage(algorithm.cfg, algorithm.cfg.algo, algorithm.materials)
     moved = [not torch.equal(a, b) for a, b in zip(start.parameters(), whole.module.parameters(), strict=True)]
     assert any(moved)

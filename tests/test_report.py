@@ -222,6 +222,13 @@ def test_configurations_are_not_averaged_together(folder):
     }
 
 
+def test_a_number_is_the_same_however_it_is_written(folder):
+    for seed, beta in enumerate((8, 8.0)):
+        folder(seed=seed, config={"algo.module.beta": beta})
+    folder(config={"algo.module.beta": 8, "algo.steps": 50})
+    assert {group.name: len(group.runs) for group in folder.groups()[0]} == {"bc": 2, "bc · steps=50": 1}
+
+
 def test_variants_never_share_a_name(folder):
     for ending in "ab":
         folder(config={"algo.module.beta": "x" * 60 + ending})

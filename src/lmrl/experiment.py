@@ -249,9 +249,8 @@ def _report(
         usage=usage,
         partner=getattr(getattr(task.evaluation_env(), "partner", None), "summary", None),
     )
-    write_json(summary, folder / "summary.json")
     log.log_results(summary)
-    for path in (folder / "summary.json", folder / "transcripts.jsonl", folder / PROVENANCE):
+    for path in (folder / "transcripts.jsonl", folder / PROVENANCE):
         log.log_file(path)
     for path in pictures:
         log.log_file(path, "figures")
@@ -259,6 +258,10 @@ def _report(
         for path in instantiate(record)(trajectories=evaluation.trajectories, folder=folder / "records" / name):
             log.log_file(path, f"records/{name}")
     log.log_evaluation(evaluation, memory=task.memory)
+    log.settle()
+    # Last of all: whoever is killed before has not finished, and reports again when the run is resumed.
+    write_json(summary, folder / "summary.json")
+    log.log_file(folder / "summary.json")
     return summary
 
 

@@ -1,5 +1,6 @@
 """Online data: every epoch is a round of episodes that the current policy plays, and the batches made of them."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -123,6 +124,8 @@ class OnlineDataModule(pl.LightningDataModule):
         # Not `current_epoch`, which lags behind while Lightning restores a checkpoint.
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         number = progress.processed
+        if number >= (self.trainer.max_epochs or math.inf):  # a resumed training that was at its end plays no more
+            return DataLoader(Rows([]), batch_sampler=[])
         if self._round != number or self._rows is None:
             self._rows, self._round = self._collect(number), number
         return loader(self._rows, self._batches(self._rows), self._codec)

@@ -80,7 +80,15 @@ def differences(settings: Sequence[Settings]) -> dict[str, tuple[str, ...]]:
     """Return the keys whose values are not equal everywhere, each with its values in the given order."""
     keys = sorted({key for one in settings for key in one})
     rows = {key: tuple(one.get(key, ABSENT) for one in settings) for key in keys}
-    return {key: values for key, values in rows.items() if len(set(values)) > 1}
+    return {key: values for key, values in rows.items() if len(set(map(_meant, values))) > 1}
+
+
+def _meant(value: str) -> str:
+    """Return one text for all ways to write a number, such as 10 and 10.0."""
+    try:
+        return repr(float(value))
+    except ValueError:
+        return value
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -130,10 +138,12 @@ def _by_settings(runs: Sequence[Run]) -> list[tuple[Settings, list[Run]]]:
     names = {key for _, what in found for key in what if key.rsplit(".", 1)[-1] == "seed"}
     # With a single seed, a constant that happens to equal it cannot be told from it, and need not be.
     follow = {key for key in names if all(what.get(key, run.seed) == run.seed for run, what in found)}
-    groups: dict[tuple[tuple[str, str], ...], list[Run]] = defaultdict(list)
+    groups: dict[frozenset[tuple[str, str]], tuple[Settings, list[Run]]] = {}
     for run, what in found:
-        groups[tuple(sorted((key, text(value)) for key, value in what.items() if key not in follow))].append(run)
-    return [(dict(key), members) for key, members in groups.items()]
+        settings = {key: text(value) for key, value in sorted(what.items()) if key not in follow}
+        alike = frozenset((key, _meant(value)) for key, value in settings.items())
+        groups.setdefault(alike, (settings, []))[1].append(run)
+    return list(groups.values())
 
 
 def _newest(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[Run]]:

@@ -16,6 +16,9 @@ from lmrl.evaluation import Evaluation
 from lmrl.runs import run_name
 from lmrl.summary import Status, markdown
 
+FINAL = "final"
+"""What the names of the reported evaluation's numbers begin with."""
+
 
 def final_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of summary.json under the names that trackers give them.
@@ -25,7 +28,7 @@ def final_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     """
     numbers: dict[str, float] = {}
     for block in ("eval", "train", "rollout", "dataset", "paper", "usage", "partner"):
-        prefix = "final" if block == "eval" else f"final/{block}"
+        prefix = FINAL if block == "eval" else f"{FINAL}/{block}"
         for key, value in summary.get(block, {}).items():
             ends = {f"{key}_low": value[0], f"{key}_high": value[1]} if isinstance(value, list) else {key: value}
             numbers |= {f"{prefix}/{name}": float(end) for name, end in ends.items() if isinstance(end, int | float)}
@@ -82,10 +85,15 @@ class MetricsFile(Logger):
     def forget_from(self, step: int) -> None:
         """Drop what was logged at this step and later, when a training goes on from a checkpoint made there.
 
-        Otherwise what a dying process logged after its last checkpoint would be there twice.
+        Otherwise what a dying process logged after its last checkpoint would be there twice. The numbers of the
+        reported evaluation go too: they stand at step 0, but came last, and will come again.
         """
+
+        def is_final(row: Mapping[str, float]) -> bool:
+            return any(key.startswith(f"{FINAL}/") for key in row)
+
         if self.path.exists():
-            kept = [row for row in self.rows() if row["step"] < step]
+            kept = [row for row in self.rows() if row["step"] < step and not is_final(row)]
             unfinished = self.path.with_name(f".{self.path.name}.part")
             unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
             unfinished.replace(self.path)
@@ -186,6 +194,9 @@ class Tracker:
 
     def log_note(self, markdown: str) -> None:
         """Describe the run for people."""
+
+    def settle(self) -> None:
+        """Wait until what was recorded so far has arrived where it is kept."""
 
     def finish(self, status: Status) -> None:
         """End the run; only the first status counts, so that a run may call itself interrupted and end in peace."""

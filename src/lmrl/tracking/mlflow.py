@@ -93,7 +93,7 @@ class MLflowTracker(Tracker):
         self._logger: RunLogger | None = None
         self._experiment_id = ""
         self._identity: RunIdentity | None = None
-        self._outbox = Outbox("MLflow", is_final=_is_final)
+        self._outbox, self._is_away = Outbox("MLflow", is_final=_is_final), False
 
     @property
     def loggers(self) -> list[Logger]:
@@ -175,6 +175,10 @@ class MLflowTracker(Tracker):
         """Describe the run for people; MLflow shows it above the numbers."""
         self._outbox.put(lambda: self._client.set_tag(self.run_id, "mlflow.note.content", markdown))
 
+    def settle(self) -> None:
+        """Wait until MLflow has everything, unless it stays away."""
+        self._is_away = not self._outbox.flush(PATIENCE)
+
     def finish(self, status: Status) -> None:
         """End the run in MLflow with the status that it deserves."""
         ended = self.status is not None
@@ -184,7 +188,7 @@ class MLflowTracker(Tracker):
         said = self.status
         self._outbox.put(lambda: self._client.set_tag(self.run_id, "status", said))
         self._outbox.put(lambda: self._client.set_terminated(self.run_id, STATUS[said]))
-        if not self._outbox.flush(PATIENCE):
+        if self._is_away or not self._outbox.flush(PATIENCE):
             print(
                 f"MLflow did not answer for {PATIENCE:.0f} s, so run {self.run_id} is incomplete there. All of it is "
                 "in the run's folder, from which `python -m lmrl.report` reads",

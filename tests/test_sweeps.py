@@ -455,6 +455,29 @@ def test_an_interrupted_sweep_goes_on_in_the_same_runs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
+def test_a_job_of_several_processes_is_one_job(tmp_path: Path) -> None:
+    """Lightning starts further processes with the command line of the first, which here must not be the sweep's."""
+    several = ["hardware.devices=2", "hardware.strategy=ddp_find_unused_parameters_true"]
+    done = sweep(tmp_path, "-m", "task=maze", "algo=mc_returns,ilql", *several)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 jobs: 2 finished" in done.stdout
+    folders = sorted((tmp_path / "runs" / "maze").glob("*/*"))
+    assert [folder.parent.name for folder in folders] == ["ilql", "mc_returns"]
+    for folder in folders:
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in rows if "train/loss" in row] == [1, 3]  # by one process, not by each
+        assert json.loads((folder / "summary.json").read_text())["train"]["steps"] == 4
+
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("lmrl/maze")
+    assert experiment is not None
+    assert len(client.search_runs([experiment.experiment_id])) == 1 + 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_search_goes_on_from_its_finished_trials(tmp_path: Path) -> None:
     said = ["sweeps=search", "task=maze", "tracking=none", "hydra.sweeper.n_jobs=2"]
     tiny = [*TINY, f"data_dir={tmp_path}/data", f"runs_dir={tmp_path}/runs"]

@@ -153,7 +153,7 @@ def run_id(folder: Path) -> str:
 
 def test_mlflow_records_the_whole_run(tracker, client, tmp_path):
     (tmp_path / "picture.png").write_bytes(b"png")
-    rows = datasets.Dataset.from_dict({"episode_id": ["a"], "return": [1.0]})
+    rows = datasets.Dataset.from_dict({"episode_id": ["a"] * 30, "return": [1.0] * 30})
     with tracker.run(IDENTITY, config=CONFIG, folder=tmp_path) as log:
         log.log_dataset(rows, name="toy", fingerprint=IDENTITY.dataset_fingerprint)
         for logger in log.loggers:
@@ -177,6 +177,7 @@ def test_mlflow_records_the_whole_run(tracker, client, tmp_path):
     }.items() <= run.data.tags.items()
     assert "| return | -1.00 |" in run.data.tags["mlflow.note.content"]
     [data] = run.inputs.dataset_inputs
+    assert json.loads(data.dataset.profile)["num_rows"] == len(rows)
     assert (data.dataset.name, data.dataset.digest) == ("toy", "feed01234567")
     assert {tag.key: tag.value for tag in data.tags} == {"mlflow.data.context": "training"}
     artifacts = {f.path for folder in ("", "figures") for f in client.list_artifacts(run.info.run_id, folder)}

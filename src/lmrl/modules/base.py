@@ -221,15 +221,17 @@ class Algorithm(pl.LightningModule, ABC):
             shard(self, self.device_mesh["data_parallel"], step="training_step")
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
-        """Compute the loss and log its parts as `train/...`: of the batch that the rows of all processes make up."""
+        """Compute the loss, and log its parts as `train/...`: of the batch that the rows of all processes make up."""
+        trainer: Any = self.trainer
         with one_batch():
             loss, logs = self.loss(batch)
-            told = {"loss": loss, **logs, "tokens": torch.tensor(float(batch.token_count), device=loss.device)}
-            *means, tokens = over_processes(
-                torch.stack([value.detach().to(loss.device, torch.float32) for value in told.values()])
-            )
-        self.tokens_trained += round(float(tokens) * self.trainer.world_size)
-        self.log_dict({f"train/{name}": mean for name, mean in zip(told, means, strict=False)}, batch_size=1)
+            tokens = over_processes(torch.tensor(float(batch.token_count), device=loss.device))
+            self.tokens_trained += round(float(tokens) * trainer.world_size)
+            if (self.global_step + 1) % trainer.log_every_n_steps == 0:  # else Lightning sorts them for nothing
+                told = {"loss": loss, **logs}
+                numbers = [value.detach().to(loss.device, torch.float32) for value in told.values()]
+                means = dict(zip(told, over_processes(torch.stack(numbers)), strict=True))
+                self.log_dict({f"train/{name}": mean for name, mean in means.items()}, batch_size=1)
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

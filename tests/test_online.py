@@ -189,7 +189,7 @@ class Trained(SimpleNamespace):
 def attached(data: OnlineDataModule, module: BC, number: int, rank: int = 0, world: int = 1) -> OnlineDataModule:
     progress = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=number)))
     trainer = Trained(lightning_module=module, fit_loop=progress, global_rank=rank, world_size=world, loggers=[],
-                      global_step=0)  # fmt: skip
+                      global_step=0, max_epochs=50)  # fmt: skip
     data.trainer = trainer  # type: ignore[assignment]
     return data
 
@@ -222,6 +222,7 @@ def test_rounds_are_played_once_counted_and_repeatable(played: list[Trajectory])
     (first, module), (second, _) = online(played), online(played)
     batches = [list(attached(first, module, n).train_dataloader()) for n in (0, 0, 1)]
     assert torch.equal(batches[0][0].tokens, batches[1][0].tokens)
+    assert list(attached(first, module, 50).train_dataloader()) == []  # the training is at its end
     assert first.interactions["episodes"] == 16
     assert len(batches[0]) == 3
     again = list(attached(second, module, 1).train_dataloader())

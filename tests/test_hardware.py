@@ -244,6 +244,7 @@ def test_fsdp_without_a_gpu_is_refused_in_one_sentence(compose: Callable) -> Non
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_machine_that_cannot_compile_is_told_so(compose: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch._inductor.config
 

@@ -55,6 +55,9 @@ class Watch(pl.Callback):
         self.steps: dict[int, dict[str, float]] = {}
         self.held: dict[str, list[int]] = {}
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.log_every_n_steps = 1  # type: ignore[attr-defined]
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:

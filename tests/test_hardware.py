@@ -22,7 +22,7 @@ from lmrl.hardware import Sharded, machine
 from lmrl.models.critic import new_critic
 from lmrl.models.sharding import blocks, compile_blocks, emptied, fill, recompute_activations, whole
 
-ALGOS = ("bc", "ilql", "ppo")
+ALGOS = ("bc", "ilql", "ppo")  # as `method` below: one worker runs this file, whose trainings are made once
 KEYS = ("algo.accumulate=2", "algo.gradient_clip=0.1", "hardware.activation_checkpointing=true")
 BROKEN_AT = 4
 
@@ -81,16 +81,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize("hardware", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("algo", ALGOS)
-def test_two_processes_equal_one(world: SimpleNamespace, algo: str, hardware: str) -> None:
+@pytest.mark.parametrize("method", ALGOS)
+def test_two_processes_equal_one(world: SimpleNamespace, method: str, hardware: str) -> None:
     """Each step's losses are those of the whole batch, on both; so are episodes, and in the end weights and exports."""
-    expected = world.one[algo]
+    expected = world.one[method]
     assert len(expected["steps"]) == 6
-    for found in world.two[algo, hardware]:
+    for found in world.two[method, hardware]:
         close(found, expected)
         assert found["interactions"] == expected["interactions"]
         assert found["return"] == pytest.approx(expected["return"])
-    found = world.two[algo, hardware][0]
+    found = world.two[method, hardware][0]
     same_ends(found, expected)
     folders = [Path(one["job"]["folder"]) / "policy" for one in (found, expected)]
     names = [{path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} for folder in folders]
@@ -103,13 +103,13 @@ def test_two_processes_equal_one(world: SimpleNamespace, algo: str, hardware: st
             assert json.loads(ours.read_text()) == json.loads(theirs.read_text())
 
 
-@pytest.mark.parametrize("algo", ALGOS)
-def test_sharded_networks_are_shared_out_frozen_ones_too(world: SimpleNamespace, algo: str) -> None:
-    for found in world.two[algo, "fsdp2"]:
+@pytest.mark.parametrize("method", ALGOS)
+def test_sharded_networks_are_shared_out_frozen_ones_too(world: SimpleNamespace, method: str) -> None:
+    for found in world.two[method, "fsdp2"]:
         for name, (held, total) in found["held"].items():
             assert 0.45 * total < held < 0.55 * total or total < 100, name
-        assert {"prior", "target", "critic"} <= found["held"].keys() or algo != "ilql"
-    for held, total in world.two[algo, "ddp"][0]["held"].values():
+        assert {"prior", "target", "critic"} <= found["held"].keys() or method != "ilql"
+    for held, total in world.two[method, "ddp"][0]["held"].values():
         assert held == total
 
 

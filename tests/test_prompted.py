@@ -499,9 +499,9 @@ def test_a_refusal_ends_the_run_at_once(server: Server, status: int) -> None:
     server.usual = refuse(status, "" if status == 204 else "no such thing", Location=server.url)
     policy = player(server, concurrency=1)
     with pytest.raises(EndpointError, match=rf"^POST {server.url}/chat/completions: {status} "):
-        texts(policy, *[ask()] * 5)
+        texts(policy, *[ask()] * 60)
     assert policy.usage["retries"] == 0
-    assert len(server.seen) <= 2  # the second may have left before the first was answered
+    assert len(server.seen) < 30  # a few may leave before the first answer is read, on a busy machine
 
 
 def test_a_refusal_does_not_wait_for_the_others(server: Server) -> None:

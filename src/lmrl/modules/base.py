@@ -225,13 +225,12 @@ class Algorithm(pl.LightningModule, ABC):
         trainer: Any = self.trainer
         with one_batch():
             loss, logs = self.loss(batch)
-            tokens = over_processes(torch.tensor(float(batch.token_count), device=loss.device))
-            self.tokens_trained += round(float(tokens) * trainer.world_size)
+            tokens = float(over_processes(torch.tensor(float(batch.token_count), device=loss.device)))
+            self.tokens_trained += round(tokens * trainer.world_size)
             if (self.global_step + 1) % trainer.log_every_n_steps == 0:  # else Lightning sorts them for nothing
-                told = {"loss": loss, **logs}
-                numbers = [value.detach().to(loss.device, torch.float32) for value in told.values()]
-                means = dict(zip(told, over_processes(torch.stack(numbers)), strict=True))
-                self.log_dict({f"train/{name}": mean for name, mean in means.items()}, batch_size=1)
+                told = {f"train/{name}": value.detach().to(loss) for name, value in {"loss": loss, **logs}.items()}
+                means = over_processes(torch.stack([*told.values()]))
+                self.log_dict(dict(zip(told, means, strict=True)), batch_size=1)
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

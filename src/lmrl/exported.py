@@ -136,5 +136,4 @@ def _plain(lm: nn.Module, hidden: tuple[Tensor, ...]) -> Tensor:
 
 
 def _guided(lm: nn.Module, critic: Critic, beta: float, hidden: tuple[Tensor, ...]) -> GuidedLogits:
-    prior = lm_logits(lm, hidden[0]).log_softmax(-1)
-    return GuidedLogits(prior + beta * critic.smallest(hidden[1]), prior)
+    return GuidedLogits.by_values(lm_logits(lm, hidden[0]), critic.smallest(hidden[1]), beta)

@@ -195,8 +195,7 @@ class ILQL(Algorithm):
 
     def next_logits(self, hidden: tuple[Tensor, ...]) -> GuidedLogits:
         """Guide the frozen prior with the smaller critic."""
-        prior = lm_logits(self.prior, hidden[0]).log_softmax(-1)
-        return GuidedLogits(prior + self.beta * self.critic.smallest(hidden[1]), prior)
+        return GuidedLogits.by_values(lm_logits(self.prior, hidden[0]), self.critic.smallest(hidden[1]), self.beta)
 
     def token_scores(self, hidden: tuple[Tensor, ...], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Score proposals by their advantage Q - V."""

@@ -106,8 +106,7 @@ class MCReturns(Algorithm):
 
     def next_logits(self, hidden: tuple[Tensor, ...]) -> GuidedLogits:
         """Guide the frozen prior with Q."""
-        prior = lm_logits(self.prior, hidden[0]).log_softmax(-1)
-        return GuidedLogits(prior + self.beta * self.q(hidden[1]), prior)
+        return GuidedLogits.by_values(lm_logits(self.prior, hidden[0]), self.q(hidden[1]), self.beta)
 
     def token_scores(self, hidden: tuple[Tensor, ...], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Score proposals by Q."""

@@ -19,6 +19,12 @@ class GuidedLogits:
     prior: Float[Tensor, "b V"]
     """The prior's logits or log-probabilities: what `Decoding.support` is judged by."""
 
+    @classmethod
+    def by_values(cls, prior: Float[Tensor, "b V"], values: Float[Tensor, "b V"], beta: float | int) -> "GuidedLogits":
+        """Lean a prior, given by its logits, towards tokens of high value: log pi(a | s) + beta Q(s, a)."""
+        log_probs = prior.log_softmax(-1)
+        return cls(log_probs + beta * values, log_probs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoding:

@@ -234,7 +234,7 @@ def test_equal_states_share_what_is_said_in_them(episode: Trajectory) -> None:
      ("warmup_rounds", -1), ("reward_scale", 0)],
 )  # fmt: skip
 def test_mistakes_name_their_field(name: str, value: object) -> None:
-    with pytest.raises(ValueError, match=rf"algo\.module\.{name} must be"):
+    with pytest.raises(ValueError, match=rf"^{name} of ArCHer must be"):
         agent(**{name: value})
 
 

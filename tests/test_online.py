@@ -279,8 +279,8 @@ def test_replay_keeps_the_newest_and_comes_back_exactly(played: list[Trajectory]
     ("options", "message"),
     [
         ({"group": 3}, "algo.datamodule.group=3 must divide algo.datamodule.rollouts=8"),
-        ({"rollouts": 0}, "algo.datamodule.rollouts must be positive"),
-        ({"capacity": -1}, "algo.datamodule.capacity must be positive"),
+        ({"rollouts": 0}, "rollouts of OnlineDataModule must be at least 1, got 0"),
+        ({"capacity": -1}, "capacity of OnlineDataModule must be at least 1, got -1"),
     ],
 )
 def test_mistakes_name_their_field(played: list[Trajectory], options: dict, message: str) -> None:

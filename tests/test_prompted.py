@@ -629,10 +629,10 @@ def test_waits_that_cannot_be_right(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"format": "xml"}, r"algo\.policy\.format must be one of json, plain"),
-        ({"reasks": -1}, r"algo\.policy\.reasks"),
+        ({"format": "xml"}, r"format of PromptedPolicy must be 'json' or 'plain', got 'xml'"),
+        ({"reasks": -1}, r"reasks of PromptedPolicy must be at least 0"),
         ({"keys": []}, r"algo\.policy\.keys"),
-        ({"keys": "action"}, r"algo\.policy\.keys"),
+        ({"keys": "action"}, r"keys of PromptedPolicy"),
         ({"keys": ["guess"]}, r"algo\.policy\.keys: example 1 of task\.prompt has no guess"),
         ({"prompt": None}, r"task\.prompt: this task has no prompt"),
         ({"prompt": {**PROMPT, "rulez": ""}}, r"task\.prompt must consist of actions, examples, rules, system"),

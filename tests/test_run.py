@@ -195,7 +195,7 @@ def test_mistakes_are_found_before_anything_is_trained(compose: Callable, data_d
         (["task=labyrinth", "algo=ilql"], "labyrinth"),
         (["task=maze"], "algo"),
         (["task=maze", "algo=ilql", "algo.module.tau=0.9"], "tau"),
-        (["task=maze", "algo=bc", "seed=-1"], "error: seed must be a whole number"),
+        (["task=maze", "algo=bc", "seed=-1"], "error: seed must be at least 0, got -1"),
     ],
 )
 def test_wrong_commands_end_with_one_message(tmp_path: Path, overrides: list[str], mentioned: str) -> None:

@@ -1,43 +1,89 @@
-"""Find mistakes in a configuration before anything heavy is imported: this file needs only Hydra's libraries."""
+"""Find mistakes in a configuration before anything heavy is imported: nothing here needs PyTorch."""
 
-import difflib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from lmrl.hyperparameters import Count, Positive, PositiveCount, objection
+from lmrl.signatures import objections
 
 
 class ConfigError(Exception):
     """A mistake in what the user asked for, said in one sentence."""
 
 
-_POSITIVE = (
-    "algo.steps", "algo.steps_per_epoch", "algo.accumulate", "algo.lr_scale", "algo.datamodule.batch_size",
-    "evaluation.repeats", "evaluation.episodes", "evaluation.slots",
-    "validation.every_n_epochs", "validation.repeats", "validation.episodes",
-    "hardware.num_nodes", "model.optimizer.lr", "task.max_new_tokens",
+_Rate: TypeAlias = Positive | None
+_Number: TypeAlias = PositiveCount | None
+
+_KINDS: dict[str, Any] = {
+    "seed": Count,
+    "resume": bool,
+    "evaluation.checkpoint": Literal["best", "latest"],
+    "algo.lr_scale": _Rate,
+    "model.optimizer.lr": _Rate,
+} | dict.fromkeys(
+    (
+        "algo.steps", "algo.steps_per_epoch", "algo.accumulate", "evaluation.repeats", "evaluation.episodes",
+        "evaluation.slots", "validation.every_n_epochs", "validation.repeats", "validation.episodes",
+        "hardware.num_nodes", "task.max_new_tokens", "task.memory",
+    ),
+    _Number,
 )  # fmt: skip
+"""What the values that belong to no `_target_` may be."""
 
 
 def check_config(cfg: DictConfig) -> None:
-    """Resolve the whole configuration, and check what can be checked without building anything.
+    """Resolve the whole configuration, and check every value whose type is declared, and the environments.
 
     Raises:
         ConfigError: a value is missing, refers to nothing, or is out of its range; the message names it.
     """
     try:
-        OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'the configuration'}: {str(error).splitlines()[0]}") from error
-    seed = cfg.seed
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ConfigError(f"seed must be a whole number of at least 0, got {seed!r}")
-    for key in _POSITIVE:
-        _check_positive(key, OmegaConf.select(cfg, key))
-    if cfg.evaluation.checkpoint not in ("best", "latest"):
-        raise ConfigError(f"evaluation.checkpoint must be best or latest, got {cfg.evaluation.checkpoint!r}")
-    if not isinstance(cfg.resume, bool):
-        raise ConfigError(f"resume must be true or false, got {cfg.resume!r}")
+    for key, kind in _KINDS.items():
+        said = objection(OmegaConf.select(cfg, key), kind)
+        if said:
+            raise ConfigError(f"{key} {said}")
+    for said in objections(config):
+        raise ConfigError(said)
+    changed_env("task.env", cfg.task.env, None)
+    changed_env("training.env", cfg.task.env, cfg.training.env)
+    changed_env("evaluation.env", cfg.task.env, cfg.evaluation.env)
+
+
+def build(what: str, factory: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a factory from the configuration; report what it objects to as a mistake in the configuration."""
+    try:
+        return factory(*args, **kwargs)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{what}: {explain_failure(error)}") from error
+
+
+def changed_env(name: str, env: Any, changes: Any) -> DictConfig:
+    """Return an environment's configuration with some values changed; one is built, to see that it can be.
+
+    Args:
+        name: where the changes stand in the configuration.
+        env: the configuration of the environment, or a link to it.
+        changes: the values that differ. `None`: none.
+
+    Raises:
+        ConfigError: there is no such environment.
+    """
+    unknown = [str(key) for key in changes or () if key not in env]
+    if unknown:
+        known = ", ".join(str(key) for key in env if not str(key).startswith("_"))
+        raise ConfigError(f"{name}: the environment has no {', '.join(unknown)}; it has {known}")
+    merged: Any = build(name, OmegaConf.merge, env, changes or {})
+    build(name, build(name, instantiate, merged))
+    return merged
 
 
 def explain_failure(error: BaseException) -> str:
@@ -50,17 +96,3 @@ def explain_failure(error: BaseException) -> str:
         where, name = text.split(marker)
         return f"{where.strip().removesuffix('()').removesuffix('.__init__')} has no parameter {name}"
     return text
-
-
-def suggest(name: str, known: list[str]) -> str:
-    """Return ' (did you mean ...?)' for a misspelt name, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _check_positive(key: str, value: Any) -> None:
-    """Raise unless the value is absent or a number above 0."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-        raise ConfigError(f"{key} must be a number above 0, got {value!r}")

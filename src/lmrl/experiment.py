@@ -18,7 +18,7 @@ from rich.console import Console
 
 from lmrl import prior
 from lmrl.callbacks.evaluate import Evaluate
-from lmrl.checks import ConfigError
+from lmrl.checks import ConfigError, build, changed_env
 from lmrl.data.store import Dataset
 from lmrl.evaluation import Evaluation, evaluate, evaluation_starts
 from lmrl.exported import write_card, write_player
@@ -32,7 +32,7 @@ from lmrl.runs import config_hash, open_run
 from lmrl.scores import Anchors
 from lmrl.summary import build_summary, print_summary, write_json, write_transcripts
 from lmrl.tracking.core import RunIdentity, Tracker
-from lmrl.training import Materials, Stage, build, build_stage, changed_env, fit, load_weights
+from lmrl.training import Materials, Stage, build_stage, fit, load_weights
 
 
 @dataclass(frozen=True)

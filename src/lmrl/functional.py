@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor
 
+from lmrl.hyperparameters import Decay
+
 _SHARED = ContextVar("whether the processes' rows make up one batch", default=False)
 
 
@@ -118,7 +120,7 @@ def return_share(step: int, steps: int, decay: int, share: float) -> float:
     return share + (1 - share) * (max(0.0, 1 - late / decay) if decay else 0.0)
 
 
-def warmup_then(decay: str, warmup_steps: int, total_steps: int, floor: float) -> Callable[[int], float]:
+def warmup_then(decay: Decay, warmup_steps: int, total_steps: int, floor: float) -> Callable[[int], float]:
     """Return the learning rate's factor as a function of the step: linear warm-up, then the decay.
 
     Args:
@@ -126,12 +128,7 @@ def warmup_then(decay: str, warmup_steps: int, total_steps: int, floor: float) -
         warmup_steps: steps until the full rate is reached.
         total_steps: steps at which the factor has come down to `floor`.
         floor: the smallest factor, above 0.
-
-    Raises:
-        ValueError: an argument is out of its range.
     """
-    check_choice("algo.module.decay", decay, ("constant", "cosine", "exponential"))
-    check_range("algo.module.floor", floor, 0, 1, open_low=True)
 
     def factor(step: int) -> float:
         if step < warmup_steps:

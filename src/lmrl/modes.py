@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from lmrl.checks import ConfigError, suggest
+from lmrl.checks import ConfigError
+from lmrl.signatures import suggest
 
 MODES = ("train", "eval", "replay", "data")
 _USAGE = """

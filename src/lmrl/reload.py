@@ -6,10 +6,11 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from lmrl.checks import build
 from lmrl.models import tokenizer
 from lmrl.policies.core import Policy
 from lmrl.recorded import run_config
-from lmrl.training import Materials, build, build_module, load_weights
+from lmrl.training import Materials, build_module, load_weights
 
 
 def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:

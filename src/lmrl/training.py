@@ -13,7 +13,7 @@ from torch import nn
 
 from lmrl.callbacks.progress import TrainingProgress
 from lmrl.callbacks.resume import LATEST, AtomicCheckpointIO, newest_checkpoint, resumable
-from lmrl.checks import ConfigError, explain_failure
+from lmrl.checks import build, changed_env
 from lmrl.hardware import Sharded, machine
 from lmrl.models.backbone import window
 from lmrl.models.sharding import compile_blocks, emptied, fill, recompute_activations
@@ -68,36 +68,6 @@ class Stage:
             "seconds": self.seconds,
             **self.interactions,
         }
-
-
-def build(what: str, factory: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a factory from the configuration; report what it objects to as a mistake in the configuration."""
-    try:
-        return factory(*args, **kwargs)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"{what}: {explain_failure(error)}") from error
-
-
-def changed_env(name: str, env: Any, changes: Any) -> DictConfig:
-    """Return an environment's configuration with some values changed; one is built, to see that it can be.
-
-    Args:
-        name: where the changes stand in the configuration.
-        env: the configuration of the environment, or a link to it.
-        changes: the values that differ. `None`: none.
-
-    Raises:
-        ConfigError: there is no such environment.
-    """
-    unknown = [str(key) for key in changes or () if key not in env]
-    if unknown:
-        known = ", ".join(str(key) for key in env if not str(key).startswith("_"))
-        raise ConfigError(f"{name}: the environment has no {', '.join(unknown)}; it has {known}")
-    merged: Any = build(name, OmegaConf.merge, env, changes or {})
-    build(name, build(name, instantiate, merged))
-    return merged
 
 
 def build_module(cfg: DictConfig, stage: DictConfig, materials: Materials) -> Algorithm:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from lmrl.hyperparameters import PositiveShare, checked
 from lmrl.text.trajectory import Trajectory
 
 
@@ -12,9 +13,8 @@ class TopFraction:
         fraction: how many of all episodes to keep, rounded up; of equal returns the earlier ones are kept.
     """
 
-    def __init__(self, *, fraction: float) -> None:
-        if not 0 < fraction <= 1:
-            raise ValueError(f"fraction must be in (0, 1], got {fraction}")
+    @checked
+    def __init__(self, *, fraction: PositiveShare) -> None:
         self.fraction = fraction
 
     def __call__(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:

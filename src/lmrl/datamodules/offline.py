@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from lmrl.datamodules.cutting import Episodes, cut, loader
 from lmrl.datamodules.sampling import EpochSampler, Rows
+from lmrl.hyperparameters import PositiveCount, checked
 from lmrl.text.codec import Codec
 from lmrl.text.trajectory import Trajectory
 
@@ -33,14 +34,15 @@ class OfflineDataModule(pl.LightningDataModule):
     rounds_last = 0
     """For how many epochs a loader serves before Lightning asks for the next: 0, the data stay as they are."""
 
+    @checked
     def __init__(
         self,
         *,
         trajectories: Sequence[Trajectory],
         codec: Codec,
         memory: int | None,
-        batch_size: int,
-        steps_per_epoch: int,
+        batch_size: PositiveCount,
+        steps_per_epoch: PositiveCount,
         seed: int,
         replies: bool = False,
         filter: Callable[[Sequence[Trajectory]], Sequence[Trajectory]] | None = None,
@@ -48,8 +50,6 @@ class OfflineDataModule(pl.LightningDataModule):
         max_new_tokens: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or steps_per_epoch < 1:
-            raise ValueError(f"batch_size and steps_per_epoch must be positive, got {batch_size} and {steps_per_epoch}")
         self.trajectories = list(filter(trajectories) if filter else trajectories)
         if not self.trajectories:
             raise ValueError(

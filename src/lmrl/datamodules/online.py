@@ -16,6 +16,7 @@ from lmrl.datamodules.replay import Replay
 from lmrl.datamodules.sampling import EpochSampler, Mixed, Rows
 from lmrl.envs.core import TextEnv
 from lmrl.evaluation import episode_seed
+from lmrl.hyperparameters import Count, Positive, PositiveCount, checked
 from lmrl.models.sharding import gathered, whole
 from lmrl.rollout import Start, rollout
 from lmrl.text.codec import Codec
@@ -62,6 +63,7 @@ class OnlineDataModule(pl.LightningDataModule):
     rounds_last = 1
     """For how many epochs a round serves: Lightning asks for the next loader after one."""
 
+    @checked
     def __init__(
         self,
         *,
@@ -69,26 +71,21 @@ class OnlineDataModule(pl.LightningDataModule):
         trajectories: Sequence[Trajectory],
         codec: Codec,
         memory: int | None,
-        rollouts: int,
-        group: int = 1,
-        passes: float = 1,
-        batch_size: int | None = None,
-        capacity: int | None = None,
-        demonstrations: int = 0,
-        steps_per_epoch: int,
+        rollouts: PositiveCount,
+        group: PositiveCount = 1,
+        passes: Positive = 1,
+        batch_size: PositiveCount | None = None,
+        capacity: PositiveCount | None = None,
+        demonstrations: Count = 0,
+        steps_per_epoch: PositiveCount,
         seed: int,
-        slots: int = 64,
+        slots: PositiveCount = 64,
         replies: bool = False,
         filter: Filter | None = None,
         window: int | None = None,
         max_new_tokens: int = 0,
     ) -> None:
         super().__init__()
-        for name, value in (("rollouts", rollouts), ("group", group), ("steps_per_epoch", steps_per_epoch),
-                            ("batch_size", batch_size or 1), ("slots", slots), ("passes", passes),
-                            ("demonstrations", demonstrations + 1), ("capacity", capacity or 1)):  # fmt: skip
-            if value <= 0:
-                raise ValueError(f"algo.datamodule.{name} must be positive, got {value}")
         if rollouts % group:
             raise ValueError(f"algo.datamodule.group={group} must divide algo.datamodule.rollouts={rollouts}")
         self._env, self._codec, self._memory, self._filter = env, codec, memory, filter

@@ -28,14 +28,15 @@ and equal states of a batch share them; no value head of the actor refines A fro
 
 import copy
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lmrl.functional import check_choice, check_range, expectile_weight, over_processes, polyak_, weighted_mean
+from lmrl.functional import expectile_weight, over_processes, polyak_, weighted_mean
+from lmrl.hyperparameters import Count, OpenShare, Positive, PositiveCount, PositiveShare, checked
 from lmrl.models.backbone import width
 from lmrl.models.heads import ValueHead
 from lmrl.models.sharding import whole
@@ -162,38 +163,27 @@ class ArCHer(Algorithm):
         common: see `Algorithm`.
     """
 
+    @checked
     def __init__(
         self,
         *,
-        gamma: float,
-        critic: str = "sampled",
-        actor: str = "reinforce",
-        round_steps: int,
-        critic_share: float,
-        warmup_rounds: int = 0,
-        samples: int = 1,
-        polyak: float = 0.1,
-        expectile: float = 0.9,
-        inverse_temperature: float = 1.0,
-        max_weight: float = 20.0,
+        gamma: PositiveShare,
+        critic: Literal["sampled", "expectile"] = "sampled",
+        actor: Literal["reinforce", "awr"] = "reinforce",
+        round_steps: PositiveCount,
+        critic_share: PositiveShare,
+        warmup_rounds: Count = 0,
+        samples: PositiveCount = 1,
+        polyak: PositiveShare = 0.1,
+        expectile: OpenShare = 0.9,
+        inverse_temperature: Positive = 1.0,
+        max_weight: Positive = 20.0,
         normalise_advantage: bool = False,
-        reward_scale: float = 1.0,
+        reward_scale: Positive = 1.0,
         head_bias: float = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_range("algo.module.gamma", gamma, 0, 1, open_low=True)
-        check_choice("algo.module.critic", critic, ("sampled", "expectile"))
-        check_choice("algo.module.actor", actor, ("reinforce", "awr"))
-        check_range("algo.module.round_steps", round_steps, 1, 1e9)
-        check_range("algo.module.critic_share", critic_share, 0, 1, open_low=True)
-        check_range("algo.module.warmup_rounds", warmup_rounds, 0, 1e9)
-        check_range("algo.module.samples", samples, 1, 1e6)
-        check_range("algo.module.polyak", polyak, 0, 1, open_low=True)
-        check_range("algo.module.expectile", expectile, 0, 1, open_low=True, open_high=True)
-        check_range("algo.module.inverse_temperature", inverse_temperature, 0, 1e9, open_low=True)
-        check_range("algo.module.max_weight", max_weight, 0, 1e9, open_low=True)
-        check_range("algo.module.reward_scale", reward_scale, 0, 1e6, open_low=True)
         self.gamma, self.polyak, self.samples, self.reward_scale = gamma, polyak, samples, reward_scale
         self.round_steps, self.warmup_rounds = round_steps, warmup_rounds
         self.critic_steps = max(1, round(critic_share * round_steps))

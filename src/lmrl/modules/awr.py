@@ -22,13 +22,14 @@ Monte-Carlo returns instead of TD(lambda) ones; nothing is collected.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lmrl.functional import check_choice, check_range, log_prob, pick, weighted_mean
+from lmrl.functional import log_prob, pick, weighted_mean
+from lmrl.hyperparameters import Positive, PositiveShare, checked
 from lmrl.models.backbone import hidden_states, lm_logits, width
 from lmrl.models.critic import load_critic
 from lmrl.models.heads import ValueHead
@@ -80,25 +81,21 @@ class AWR(Algorithm):
         common: see `Algorithm`.
     """
 
+    @checked
     def __init__(
         self,
         *,
-        advantage: str = "critic",
-        advantage_temperature: float,
-        max_weight: float,
-        gamma: float,
-        discount_per: str = "token",
+        advantage: Literal["critic", "returns"] = "critic",
+        advantage_temperature: Positive,
+        max_weight: Positive,
+        gamma: PositiveShare,
+        discount_per: Literal["token", "turn"] = "token",
         critic: Path | None = None,
         head_hidden: bool = True,
         head_bias: float = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_choice("algo.module.advantage", advantage, ("critic", "returns"))
-        check_range("algo.module.advantage_temperature", advantage_temperature, 0, 1e9, open_low=True)
-        check_range("algo.module.max_weight", max_weight, 0, 1e9, open_low=True)
-        check_range("algo.module.gamma", gamma, 0, 1, open_low=True)
-        check_choice("algo.module.discount_per", discount_per, ("token", "turn"))
         self.advantage, self.advantage_temperature, self.max_weight = advantage, advantage_temperature, max_weight
         self.gamma, self.discount_per = gamma, discount_per
         self.critic_folder = critic

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lmrl.functional import log_prob, one_batch, over_processes, warmup_then
+from lmrl.hyperparameters import Count, Decay, Positive, PositiveCount, PositiveShare, checked
 from lmrl.models.backbone import hidden_states, lm_logits, save, trunk
 from lmrl.models.cache import evaluation
 from lmrl.models.sharding import gathered, is_sharded, shard, whole
@@ -47,26 +48,23 @@ class Algorithm(pl.LightningModule, ABC):
         rerank: `proposals` (a list of actions) and `temperature` of a reranker that acts instead. `None`: sample.
     """
 
+    @checked
     def __init__(
         self,
         *,
         lm: Callable[[], nn.Module],
         codec: Codec,
         optimizer: Callable[..., torch.optim.Optimizer],
-        steps: int,
-        warmup_steps: int = 50,
-        decay: str = "cosine",
-        floor: float = 0.05,
-        head_lr_scale: float = 1.0,
-        max_new_tokens: int = 64,
+        steps: PositiveCount,
+        warmup_steps: Count = 50,
+        decay: Decay = "cosine",
+        floor: PositiveShare = 0.05,
+        head_lr_scale: Positive = 1.0,
+        max_new_tokens: PositiveCount = 64,
         decoding: Decoding | None = None,
         rerank: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if steps < 1 or max_new_tokens < 1:
-            raise ValueError(f"steps and max_new_tokens must be positive, got {steps} and {max_new_tokens}")
-        if head_lr_scale <= 0:
-            raise ValueError(f"head_lr_scale must be positive, got {head_lr_scale}")
         self.lm = lm()
         self.codec = codec
         self.max_new_tokens = max_new_tokens

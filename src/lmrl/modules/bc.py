@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lmrl.functional import log_prob, over_processes, weighted_mean
+from lmrl.hyperparameters import NonNegative, checked
 from lmrl.models.backbone import lm_logits
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.text.tokens import TokenBatch
@@ -50,10 +51,9 @@ class BC(Algorithm):
         common: see `Algorithm`.
     """
 
-    def __init__(self, *, non_action_weight: float = 0.0, **common: Any) -> None:
+    @checked
+    def __init__(self, *, non_action_weight: NonNegative = 0.0, **common: Any) -> None:
         super().__init__(**common)
-        if non_action_weight < 0:
-            raise ValueError(f"algo.module.non_action_weight must be at least 0, got {non_action_weight}")
         self.non_action_weight = non_action_weight
 
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:

@@ -33,7 +33,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmrl.functional import check_range, log_prob, over_processes
+from lmrl.functional import log_prob, over_processes
+from lmrl.hyperparameters import NonNegative, Positive, checked
 from lmrl.models.backbone import hidden_states, lm_logits
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -88,19 +89,17 @@ class DPO(Algorithm):
         common: see `Algorithm`.
     """
 
+    @checked
     def __init__(
         self,
         *,
-        beta: float,
-        bc_weight: float = 0.0,
+        beta: Positive,
+        bc_weight: NonNegative = 0.0,
         per_token: bool = False,
-        min_gap: float | int = 0.0,
+        min_gap: NonNegative = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_range("algo.module.beta", beta, 0, 1e6, open_low=True)
-        check_range("algo.module.bc_weight", bc_weight, 0, 1e6)
-        check_range("algo.module.min_gap", min_gap, 0, 1e9)
         self.beta, self.bc_weight, self.per_token, self.min_gap = beta, bc_weight, per_token, min_gap
 
     def prepare(self, episodes: Sequence[Episode]) -> list[TokenTrajectory]:

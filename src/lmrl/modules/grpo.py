@@ -24,14 +24,15 @@ Sources: Shao et al. 2024 (arXiv 2402.03300), eq. 3-4; over whole multi-turn epi
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lmrl.functional import check_choice, check_range, weighted_mean
+from lmrl.functional import weighted_mean
+from lmrl.hyperparameters import GroupSize, NonNegative, OpenShare, Positive, PositiveShare, checked
 from lmrl.modules.base import Algorithm, Logs, frozen
 from lmrl.text.returns import with_extras
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -101,24 +102,19 @@ class GRPO(Algorithm):
         common: see `Algorithm`.
     """
 
+    @checked
     def __init__(
         self,
         *,
-        group: int,
-        keep_groups: float = 1.0,
-        average: str = "episode",
-        clip_low: float = 0.2,
-        clip_high: float = 0.28,
-        kl_weight: float = 0.0,
+        group: GroupSize,
+        keep_groups: PositiveShare = 1.0,
+        average: Literal["episode", "token"] = "episode",
+        clip_low: OpenShare = 0.2,
+        clip_high: Positive = 0.28,
+        kl_weight: NonNegative = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_range("algo.module.group", group, 2, 1e6)
-        check_range("algo.module.keep_groups", keep_groups, 0, 1, open_low=True)
-        check_range("algo.module.clip_low", clip_low, 0, 1, open_low=True, open_high=True)
-        check_range("algo.module.clip_high", clip_high, 0, 1e6, open_low=True)
-        check_range("algo.module.kl_weight", kl_weight, 0, 1e6)
-        check_choice("algo.module.average", average, ("episode", "token"))
         self.group, self.keep_groups, self.average = group, keep_groups, average
         self.clip_low, self.clip_high, self.kl_weight = clip_low, clip_high, kl_weight
         self.reference = frozen(copy.deepcopy(self.lm))

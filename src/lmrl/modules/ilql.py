@@ -29,15 +29,13 @@ bootstrapping would take the value of one for another's. `monte_carlo_steps=0 mo
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lmrl.functional import (
-    check_choice,
-    check_range,
     discount_factors,
     expectile_weight,
     log_prob,
@@ -46,6 +44,7 @@ from lmrl.functional import (
     return_share,
     weighted_mean,
 )
+from lmrl.hyperparameters import Count, NonNegative, OpenShare, PositiveShare, Share, checked
 from lmrl.models.backbone import lm_logits
 from lmrl.models.critic import new_critic
 from lmrl.modules.base import Algorithm, Logs, export_guided, frozen
@@ -106,34 +105,26 @@ class ILQL(Algorithm):
 
     target: Any
 
+    @checked
     def __init__(
         self,
         *,
-        gamma: float,
-        discount_per: str = "token",
-        expectile: float,
-        cql_weight: float,
-        polyak: float,
-        beta: float,
-        monte_carlo_steps: int = 0,
-        monte_carlo_decay: int = 0,
-        monte_carlo_share: float = 0.0,
+        gamma: PositiveShare,
+        discount_per: Literal["token", "turn"] = "token",
+        expectile: OpenShare,
+        cql_weight: NonNegative,
+        polyak: PositiveShare,
+        beta: NonNegative,
+        monte_carlo_steps: Count = 0,
+        monte_carlo_decay: Count = 0,
+        monte_carlo_share: Share = 0.0,
         head_hidden: bool = True,
         head_bias: float = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_range("algo.module.gamma", gamma, 0, 1, open_low=True)
-        check_choice("algo.module.discount_per", discount_per, ("token", "turn"))
-        check_range("algo.module.expectile", expectile, 0, 1, open_low=True, open_high=True)
-        check_range("algo.module.cql_weight", cql_weight, 0, 1e6)
-        check_range("algo.module.polyak", polyak, 0, 1, open_low=True)
-        check_range("algo.module.beta", beta, 0, 1e6)
-        check_range("algo.module.monte_carlo_steps", monte_carlo_steps, 0, 1e9)
-        check_range("algo.module.monte_carlo_decay", monte_carlo_decay, 0, 1e9)
         self.gamma, self.discount_per = gamma, discount_per
         self.expectile, self.cql_weight, self.polyak, self.beta = expectile, cql_weight, polyak, beta
-        check_range("algo.module.monte_carlo_share", monte_carlo_share, 0, 1)
         self.monte_carlo_steps, self.monte_carlo_decay = monte_carlo_steps, monte_carlo_decay
         self.monte_carlo_share = monte_carlo_share
         self.prior = frozen(copy.deepcopy(self.lm))

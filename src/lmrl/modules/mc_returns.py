@@ -15,12 +15,13 @@ twice.
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lmrl.functional import check_choice, check_range, log_prob, pick, weighted_mean
+from lmrl.functional import log_prob, pick, weighted_mean
+from lmrl.hyperparameters import NonNegative, PositiveShare, checked
 from lmrl.models.backbone import lm_logits, vocabulary, width
 from lmrl.models.heads import ValueHead
 from lmrl.modules.base import Algorithm, Logs, export_guided, frozen
@@ -64,22 +65,19 @@ class MCReturns(Algorithm):
         common: see `Algorithm`.
     """
 
+    @checked
     def __init__(
         self,
         *,
-        gamma: float,
-        discount_per: str = "token",
-        cql_weight: float,
-        beta: float,
+        gamma: PositiveShare,
+        discount_per: Literal["token", "turn"] = "token",
+        cql_weight: NonNegative,
+        beta: NonNegative,
         head_hidden: bool = True,
         head_bias: float = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_range("algo.module.gamma", gamma, 0, 1, open_low=True)
-        check_choice("algo.module.discount_per", discount_per, ("token", "turn"))
-        check_range("algo.module.cql_weight", cql_weight, 0, 1e6)
-        check_range("algo.module.beta", beta, 0, 1e6)
         self.gamma, self.discount_per, self.cql_weight, self.beta = gamma, discount_per, cql_weight, beta
         self.prior = frozen(copy.deepcopy(self.lm))
         self.q = ValueHead(width=width(self.lm), outputs=vocabulary(self.lm), hidden=head_hidden, bias=head_bias)

@@ -26,14 +26,15 @@ reward, adaptive kappa); Abdulhai et al. 2023 (arXiv 2311.18232), section 4, app
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lmrl.functional import check_choice, check_range, log_prob, weighted_mean
+from lmrl.functional import log_prob, weighted_mean
+from lmrl.hyperparameters import NonNegative, Positive, PositiveShare, Share, checked
 from lmrl.models.backbone import width
 from lmrl.models.heads import ValueHead
 from lmrl.modules.base import Algorithm, Logs, frozen
@@ -157,38 +158,27 @@ class PPO(Algorithm):
 
     kl_weight: Tensor
 
+    @checked
     def __init__(
         self,
         *,
-        gamma: float,
-        discount_per: str = "token",
-        advantage_per: str = "token",
-        trace: float = 0.95,
-        clip: float = 0.2,
-        value_clip: float | None = 0.2,
-        value_weight: float = 1.0,
-        kl_weight: float = 0.01,
-        kl_target: float | None = None,
-        kl_horizon: float = 10000,
-        imitation_weight: float = 0.0,
+        gamma: PositiveShare,
+        discount_per: Literal["token", "turn"] = "token",
+        advantage_per: Literal["token", "turn"] = "token",
+        trace: Share = 0.95,
+        clip: Positive = 0.2,
+        value_clip: Positive | None = 0.2,
+        value_weight: NonNegative = 1.0,
+        kl_weight: NonNegative = 0.01,
+        kl_target: Positive | None = None,
+        kl_horizon: Positive = 10000,
+        imitation_weight: NonNegative = 0.0,
         whiten: bool = True,
-        reward_scale: float = 1.0,
+        reward_scale: Positive = 1.0,
         head_bias: float = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_range("algo.module.gamma", gamma, 0, 1, open_low=True)
-        check_choice("algo.module.discount_per", discount_per, ("token", "turn"))
-        check_choice("algo.module.advantage_per", advantage_per, ("token", "turn"))
-        check_range("algo.module.trace", trace, 0, 1)
-        check_range("algo.module.clip", clip, 0, 1e6, open_low=True)
-        check_range("algo.module.value_clip", 1 if value_clip is None else value_clip, 0, 1e6, open_low=True)
-        check_range("algo.module.value_weight", value_weight, 0, 1e6)
-        check_range("algo.module.kl_weight", kl_weight, 0, 1e6)
-        check_range("algo.module.kl_target", 1 if kl_target is None else kl_target, 0, 1e6, open_low=True)
-        check_range("algo.module.kl_horizon", kl_horizon, 0, 1e9, open_low=True)
-        check_range("algo.module.imitation_weight", imitation_weight, 0, 1e6)
-        check_range("algo.module.reward_scale", reward_scale, 0, 1e6, open_low=True)
         self.gamma, self.discount_per, self.advantage_per, self.trace = gamma, discount_per, advantage_per, trace
         self.clip, self.value_clip, self.value_weight = clip, value_clip, value_weight
         self.kl_target, self.kl_horizon, self.reward_scale = kl_target, kl_horizon, reward_scale

@@ -24,14 +24,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
 
-from lmrl.functional import check_range, log_prob, over_processes, weighted_mean
+from lmrl.functional import log_prob, over_processes, weighted_mean
+from lmrl.hyperparameters import NonNegative, checked
 from lmrl.models.backbone import lm_logits, window
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.policies.conditioned import Conditioned, ReturnToGo
@@ -92,20 +94,17 @@ class RCBC(Algorithm):
     highest: Tensor
     reads_episodes: Tensor
 
+    @checked
     def __init__(
         self,
         *,
-        target_return: float | int | None = None,
+        target_return: Annotated[float | int, Field(ge=-1e9, le=1e9)] | None = None,
         template: str = "return: {}\n",
-        digits: int = 0,
-        non_action_weight: float = 0.0,
+        digits: Annotated[int, Field(ge=0, le=9)] = 0,
+        non_action_weight: NonNegative = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_range("algo.module.digits", digits, 0, 9)
-        check_range("algo.module.non_action_weight", non_action_weight, 0, 1e6)
-        if target_return is not None:
-            check_range("algo.module.target_return", target_return, -1e9, 1e9)
         if template.count("{}") != 1 or template.format("") == "":
             raise ValueError(f"algo.module.template must be a text with one {{}} in it, got {template!r}")
         self.target_return, self.template, self.digits = target_return, template, digits

@@ -22,14 +22,16 @@ over an episode's tokens is a sum over the batch, divided by how many episodes i
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
-from lmrl.functional import check_choice, check_range, over_processes
+from lmrl.functional import over_processes
+from lmrl.hyperparameters import GroupSize, NonNegative, Positive, checked
 from lmrl.modules.base import Algorithm, Logs, frozen
 from lmrl.text.returns import with_extras
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -85,23 +87,19 @@ class RLOO(Algorithm):
 
     tokens_per_episode: Tensor
 
+    @checked
     def __init__(
         self,
         *,
-        group: int,
-        kl_weight: float = 0.01,
-        average: str = "token",
-        importance_cap: float | None = 2.0,
-        reward_scale: float = 1.0,
+        group: GroupSize,
+        kl_weight: NonNegative = 0.01,
+        average: Literal["episode", "token"] = "token",
+        importance_cap: Annotated[float | int, Field(ge=1)] | None = 2.0,
+        reward_scale: Positive = 1.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_range("algo.module.group", group, 2, 1e6)
-        check_range("algo.module.kl_weight", kl_weight, 0, 1e6)
-        check_range("algo.module.importance_cap", 1 if importance_cap is None else importance_cap, 1, 1e6)
-        check_range("algo.module.reward_scale", reward_scale, 0, 1e6, open_low=True)
         self.group, self.kl_weight, self.reward_scale = group, kl_weight, reward_scale
-        check_choice("algo.module.average", average, ("episode", "token"))
         self.average, self.importance_cap = average, importance_cap
         self.reference = frozen(copy.deepcopy(self.lm))
         self.register_buffer("tokens_per_episode", torch.tensor(1.0))

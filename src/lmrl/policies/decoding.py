@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from lmrl.hyperparameters import NonNegative, PositiveCount, PositiveShare, Share, check_fields
 from lmrl.text.codec import Codec
 
 
@@ -33,13 +34,13 @@ class Decoding:
     They apply in the order support, temperature, top-k, top-p; each sees what the ones before it left.
     """
 
-    temperature: float | int = 1.0
+    temperature: NonNegative = 1.0
     """Divides the logits; 0 always takes the likeliest token (the first of equals)."""
-    top_k: int | None = None
+    top_k: PositiveCount | None = None
     """Keep this many of the likeliest tokens. `None`: all."""
-    top_p: float | int = 1.0
+    top_p: PositiveShare = 1.0
     """Keep the fewest likeliest tokens that together have at least this probability."""
-    support: float | int = 0.0
+    support: Share = 0.0
     """Drop tokens whose probability under the untempered prior is below this fraction of the prior's likeliest token.
 
     Values of tokens that the data never showed are extrapolated, and guidance would pick the most overrated of them.
@@ -48,14 +49,7 @@ class Decoding:
     """
 
     def __post_init__(self) -> None:
-        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
-            raise ValueError(f"temperature must be at least 0, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1 (or null for all tokens), got {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
-        if not 0 <= self.support <= 1:
-            raise ValueError(f"support must be in [0, 1], got {self.support}")
+        check_fields(self)
 
     def log_probs(
         self, output: Float[Tensor, "b V"] | GuidedLogits, allowed: Bool[Tensor, " V"]

@@ -18,15 +18,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from lmrl.functional import check_choice, check_range
+from lmrl.hyperparameters import Count, checked
 from lmrl.policies.chat import Chat, ChatEndpoint
 from lmrl.policies.core import Action, Request
 from lmrl.policies.randomness import Uniforms
 from lmrl.text.trajectory import History, Turn
 
-FORMATS = ("json", "plain")
 _LABEL = re.compile(r"^(?:your answer|answer|action)\s*:", re.IGNORECASE)
 _DECODER = json.JSONDecoder(strict=False)  # models write line breaks into their texts as they are
 
@@ -84,17 +83,16 @@ class PromptedPolicy:
         ValueError: the prompt or a setting cannot be used; the message names it.
     """
 
+    @checked
     def __init__(
         self,
         *,
         prompt: Mapping[str, Any] | None,
         endpoint: ChatEndpoint,
-        format: str = "json",
+        format: Literal["json", "plain"] = "json",
         keys: Sequence[str] = ("thought", "action"),
-        reasks: int = 0,
+        reasks: Count = 0,
     ) -> None:
-        check_choice("algo.policy.format", format, FORMATS)
-        check_range("algo.policy.reasks", reasks, 0, 10)
         if isinstance(keys, str) or not keys or len(set(keys)) < len(keys):
             raise ValueError(f"algo.policy.keys must be a list of different names, got {keys!r}")
         self.endpoint, self.format, self.keys, self.reasks = endpoint, format, tuple(keys), reasks

@@ -1,0 +1,117 @@
+"""The types of hyper-parameters: what a value may be is said once, where it is declared, and checked from there."""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+Positive = Annotated[float | int, Field(gt=0, allow_inf_nan=False)]
+"""(0, inf)"""
+NonNegative = Annotated[float | int, Field(ge=0, allow_inf_nan=False)]
+"""[0, inf)"""
+Share = Annotated[float | int, Field(ge=0, le=1)]
+"""[0, 1]"""
+PositiveShare = Annotated[float | int, Field(gt=0, le=1)]
+"""(0, 1]: a discount, or how far a target network follows."""
+OpenShare = Annotated[float | int, Field(gt=0, lt=1)]
+"""(0, 1): an expectile."""
+Count = Annotated[int, Field(ge=0)]
+"""0, 1, 2, ..."""
+PositiveCount = Annotated[int, Field(ge=1)]
+"""1, 2, 3, ..."""
+GroupSize = Annotated[int, Field(ge=2)]
+"""2, 3, ...: one episode cannot be compared with itself."""
+
+Decay = Literal["constant", "cosine", "exponential"]
+"""What a learning rate does after its warm-up."""
+
+_SIMPLE = (int, float, str, bool, NoneType, Any)
+_WORDS = {
+    "float_type": "a number", "int_type": "a whole number", "int_from_float": "a whole number",
+    "string_type": "a text", "bool_type": "true or false",
+    "list_type": "a list", "dict_type": "a table of names and values",
+}  # fmt: skip
+"""How objections are worded where the library's words are not a user's."""
+_CONTAINERS = (list, Sequence, dict, Mapping)
+_Init = TypeVar("_Init", bound=Callable[..., None])
+
+
+def is_simple(annotation: Any) -> bool:
+    """Return whether values of a type can be judged by themselves: numbers, words, and lists and tables of them."""
+    if annotation in _SIMPLE or annotation in _CONTAINERS or get_origin(annotation) is Literal:
+        return True
+    if get_origin(annotation) is Annotated:
+        return is_simple(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType, *_CONTAINERS):
+        return all(map(is_simple, get_args(annotation)))
+    return False
+
+
+def objection(value: Any, annotation: Any) -> str | None:
+    """Return why a value is none of a type, such as "must be greater than 0, got -1"; `None` if it is one.
+
+    A word is no number, `true` is no number, and 1.5 is no count: nothing is converted.
+    """
+    if not is_simple(annotation):
+        return None
+    try:
+        _adapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        told = {
+            one["type"]: _WORDS.get(one["type"]) or one["msg"].removeprefix("Input should be ")
+            for one in error.errors()
+        }
+        if "float_type" in told:
+            told.pop("int_type", None)
+        reasons = " or ".join(dict.fromkeys(told.values()))
+        return f"must be {reasons}, got {value!r}".replace("greater than or equal to", "at least")
+    return None
+
+
+def checked(init: _Init) -> _Init:
+    """Check the keyword arguments of an `__init__` against their types before it runs.
+
+    Raises:
+        ValueError: a value is none of its type; the message names class and parameter.
+    """
+
+    @functools.wraps(init)
+    def checking(self: Any, *args: Any, **kwargs: Any) -> None:
+        _check(type(self), kwargs, init)
+        init(self, *args, **kwargs)
+
+    return typing.cast(_Init, checking)
+
+
+def check_fields(instance: Any) -> None:
+    """Check the fields of a dataclass against their types, as `checked` checks arguments: for `__post_init__`.
+
+    Raises:
+        ValueError: a value is none of its type; the message names class and field.
+    """
+    _check(type(instance), {field.name: getattr(instance, field.name) for field in fields(instance)}, type(instance))
+
+
+def _check(owner: type, values: Mapping[str, Any], declared: Callable[..., Any]) -> None:
+    hints = _hints(declared)
+    for name, value in values.items():
+        said = objection(value, hints[name]) if name in hints else None
+        if said:
+            raise ValueError(f"{name} of {owner.__name__} {said}")
+
+
+@functools.cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)
+
+
+@functools.cache
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the types of a function's parameters or a class's fields, with what is annotated about them."""
+    known = typing.get_type_hints(inspect.unwrap(function), include_extras=True)
+    return {name: kind for name, kind in known.items() if name != "return"}

@@ -12,10 +12,12 @@ from lmrl.sweeps.command import defer
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float:
     """Run what the configuration names, and return its objective (so that sweepers can read it)."""
-    from lmrl.checks import ConfigError, check_config  # needs no torch: mistakes are answered at once
+    # Needs no torch: mistakes are answered at once.
+    from lmrl.checks import ConfigError, check_config, check_environments
 
     try:
         check_config(cfg)
+        check_environments(cfg)
         from lmrl.experiment import run
 
         return run(cfg)

@@ -15,7 +15,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 from pydantic import Field
 
-from lmrl.checks import ConfigError, check_config
+from lmrl.checks import ConfigError, check_config, check_environments
 from lmrl.hyperparameters import (
     Count,
     NonNegative,
@@ -159,8 +159,13 @@ def test_what_is_not_ours_or_not_there_is_left_to_hydra(target: str) -> None:
     ],
 )
 def test_mistakes_have_one_sentence(compose: Callable, override: str, said: str) -> None:
+    def check() -> None:
+        cfg = compose("task=maze", "algo=ilql", override)
+        check_config(cfg)
+        check_environments(cfg)
+
     with pytest.raises(ConfigError, match=f"^{re.escape(said)}"):
-        check_config(compose("task=maze", "algo=ilql", override))
+        check()
 
 
 def test_a_right_configuration_passes_and_composes_the_same(compose: Callable) -> None:
@@ -175,7 +180,9 @@ def test_checking_needs_neither_torch_nor_lightning() -> None:
         "import sys, hydra, lmrl.checks\n"
         f"with hydra.initialize_config_dir({str(ROOT / 'conf')!r}, version_base='1.3'):\n"
         "    for task in ('maze', 'guess_my_city', 'wordle'):\n"
-        "        lmrl.checks.check_config(hydra.compose('config', ['task=' + task, 'algo=ppo']))\n"
+        "        cfg = hydra.compose('config', ['task=' + task, 'algo=ppo'])\n"
+        "        lmrl.checks.check_config(cfg)\n"
+        "        lmrl.checks.check_environments(cfg)\n"
         "print(sorted({'torch', 'pytorch_lightning', 'transformers', 'datasets', 'mlflow'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -193,7 +193,7 @@ def test_tables_say_what_differs_and_what_seeds_agree_on() -> None:
     jobs.append(Job(4, impossible, impossible, status="failed", reason="seed must be | at least 0"))
     text = markdown(jobs)
     assert "5 jobs: 4 finished, 1 failed" in text
-    assert "| algo=bc seed=1 | finished | -2.00 | 98.0 | 1 min 00 s | there |" in text
+    assert "| algo=bc seed=1 | finished | -2.00 | 98.0 | 1 min 0 s | there |" in text
     assert "- best on maze: algo=ilql algo.beta=2.346 seed=0" in text
     assert "- seed=-1: seed must be | at least 0" in text
 

@@ -23,7 +23,7 @@ from lmrl.recorded import changed_config, provenance
 from lmrl.reload import trained_policy
 from lmrl.runs import config_hash, read_summary
 from lmrl.scores import Anchors
-from lmrl.summary import build_summary, print_summary, write_json, write_transcripts
+from lmrl.summary import build_summary, partner_of, print_summary, write_json, write_transcripts
 from lmrl.tracking.core import RunIdentity
 
 TIMINGS = ("second", "episodes_per", "memory")
@@ -66,7 +66,7 @@ def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
         evaluation=evaluation.summary(Anchors.of_task(cfg.task)),
         paper=known.get("paper"),
         usage=getattr(policy, "usage", None),
-        partner=getattr(getattr(env(), "partner", None), "summary", None),
+        partner=partner_of(env()),
     )
     write_transcripts(evaluation, place / "transcripts.jsonl")
     write_json(summary, place / "summary.json")

@@ -36,7 +36,7 @@ _KINDS: dict[str, Any] = {
 
 
 def check_config(cfg: DictConfig) -> None:
-    """Resolve the whole configuration, and check every value whose type is declared, and the environments.
+    """Resolve the whole configuration, and check every value whose type is declared.
 
     Raises:
         ConfigError: a value is missing, refers to nothing, or is out of its range; the message names it.
@@ -51,9 +51,16 @@ def check_config(cfg: DictConfig) -> None:
             raise ConfigError(f"{key} {said}")
     for said in objections(config):
         raise ConfigError(said)
-    changed_env("task.env", cfg.task.env, None)
-    changed_env("training.env", cfg.task.env, cfg.training.env)
-    changed_env("evaluation.env", cfg.task.env, cfg.evaluation.env)
+
+
+def check_environments(cfg: DictConfig) -> None:
+    """Build each environment of a checked configuration once, to see that it can be.
+
+    Raises:
+        ConfigError: it cannot; the message says which, and why.
+    """
+    for name, changes in (("task", None), ("training", cfg.training.env), ("evaluation", cfg.evaluation.env)):
+        changed_env(f"{name}.env", cfg.task.env, changes)
 
 
 def build(what: str, factory: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

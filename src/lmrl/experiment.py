@@ -30,7 +30,7 @@ from lmrl.provenance import describe
 from lmrl.recorded import PROVENANCE
 from lmrl.runs import config_hash, open_run
 from lmrl.scores import Anchors
-from lmrl.summary import build_summary, print_summary, write_json, write_transcripts
+from lmrl.summary import build_summary, partner_of, print_summary, write_json, write_transcripts
 from lmrl.tracking.core import RunIdentity, Tracker
 from lmrl.training import Materials, Stage, build_stage, fit, load_weights
 
@@ -247,7 +247,7 @@ def _report(
         evaluation=evaluation.summary(task.anchors),
         paper=OmegaConf.to_container(cfg.task.paper).get(identity.algo),  # type: ignore[union-attr]
         usage=usage,
-        partner=getattr(getattr(task.evaluation_env(), "partner", None), "summary", None),
+        partner=partner_of(task.evaluation_env()),
     )
     log.log_results(summary)
     for path in (folder / "transcripts.jsonl", folder / PROVENANCE):

@@ -16,6 +16,7 @@ from rich.text import Text
 from lmrl.evaluation import Evaluation
 from lmrl.provenance import git_commit, versions
 from lmrl.text.trajectory import Trajectory
+from lmrl.words import duration, number, percent
 
 Status = Literal["finished", "interrupted", "failed"]
 """How a run ended."""
@@ -152,12 +153,12 @@ def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
     own = [] if evaluated.get("own_score") is None else [["score, own constants", *_mean(evaluated, "own_score"), ""]]
     return [
         ["", "this run", "95 % interval", "paper"],
-        ["return", *_mean(evaluated, "return"), _number(paper["return"])],
-        ["score", *_mean(evaluated, "score"), _number(paper["score"], 1)],
+        ["return", *_mean(evaluated, "return"), number(paper["return"])],
+        ["score", *_mean(evaluated, "score"), number(paper["score"], 1)],
         *own,
-        ["success", _percent(evaluated["success_rate"]), "", ""],
-        ["invalid actions", _percent(evaluated["invalid_action_rate"]), "", ""],
-        ["turns per episode", _number(evaluated["turns_mean"], 1), "", ""],
+        ["success", percent(evaluated["success_rate"]), "", ""],
+        ["invalid actions", percent(evaluated["invalid_action_rate"]), "", ""],
+        ["turns per episode", number(evaluated["turns_mean"], 1), "", ""],
     ]
 
 
@@ -166,16 +167,16 @@ def _costs(summary: Mapping[str, Any]) -> dict[str, str]:
     train, rollout, data = summary["train"], summary["rollout"], summary["dataset"]
     said: dict[str, str] = {}
     if data["trajectories"] is not None:
-        mean = f"mean return {_number(data['return_mean'])}"
+        mean = f"mean return {number(data['return_mean'])}"
         said["data"] = f"{data['trajectories']:,} episodes, {mean}, fingerprint {str(data['fingerprint'])[:12]}"
     if train["steps"] is not None:
-        speed = f", {_number(train['tokens_per_second'], 0)} tokens/s" if train["tokens_per_second"] else ""
-        said["training"] = f"{train['steps']:,} steps in {_duration(train['seconds'])}{speed}"
+        speed = f", {number(train['tokens_per_second'], 0)} tokens/s" if train["tokens_per_second"] else ""
+        said["training"] = f"{train['steps']:,} steps in {duration(train['seconds'])}{speed}"
     if train["episodes"] is not None:
         said["collected"] = f"{train['episodes']:,} episodes, {train['environment_steps']:,} environment steps"
     if rollout["episodes"] is not None:
         played = f"{rollout['episodes']:,} episodes, {rollout['turns']:,} turns"
-        said["evaluation"] = f"{played}, {_number(rollout['turns_per_second'], 0)} turns/s"
+        said["evaluation"] = f"{played}, {number(rollout['turns_per_second'], 0)} turns/s"
     if (used := summary.get("usage", {})).get("requests") is not None:
         tokens = f"{used['prompt_tokens']:,} + {used['completion_tokens']:,} tokens"
         price = "" if used["cost"] is None else f", {used['cost']:.2f} USD"
@@ -187,32 +188,18 @@ def _costs(summary: Mapping[str, Any]) -> dict[str, str]:
     return said
 
 
+def partner_of(env: Any) -> dict[str, Any] | None:
+    """Return the `partner` block of summary.json: who answers in an environment. `None`: nobody does."""
+    return getattr(getattr(env, "partner", None), "summary", None)
+
+
 def _mean(block: Mapping[str, Any], name: str) -> tuple[str, str]:
     """Return a mean and its interval as table cells."""
     digits = 2 if name == "return" else 1
     mean, interval = block["return_mean" if name == "return" else name], block[f"{name}_ci95"]
     if interval is None:
-        return _number(mean, digits), ""
-    return _number(mean, digits), " … ".join(_number(end, digits) for end in interval)
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    """Return a number as a table cell; a dash where it is unknown."""
-    return "-" if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    """Return a rate as a table cell."""
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def _duration(seconds: float | None) -> str:
-    """Return a time span as a person says it."""
-    if seconds is None:
-        return "unknown time"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+        return number(mean, digits), ""
+    return number(mean, digits), " … ".join(number(end, digits) for end in interval)
 
 
 def _block(name: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,18 +7,7 @@ from typing import Any
 
 from lmrl.report.results import Estimate, Result
 from lmrl.report.runs import Run
-
-UNKNOWN = "\N{EN DASH}"
-
-
-def number(value: float | None, digits: int = 1) -> str:
-    """Return a number; a dash where it is unknown."""
-    return UNKNOWN if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
-
-
-def percent(value: float | None) -> str:
-    """Return a rate in percent."""
-    return UNKNOWN if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+from lmrl.words import UNKNOWN, duration, number, percent
 
 
 def estimate(found: Estimate | None, digits: int = 1) -> str:
@@ -41,15 +30,6 @@ def basis(result: Result) -> str:
     count = len(result.seeds)
     over = "" if result.main.interval is None or count > 1 else "; interval over episodes"
     return f"{count} {'seed' if count == 1 else 'seeds'} \N{MULTIPLICATION SIGN} {result.episodes} episodes{over}"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a time span."""
-    if seconds is None or not math.isfinite(seconds):
-        return UNKNOWN
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def versions(run: Run) -> str:

@@ -8,7 +8,8 @@ from rich.live import Live
 from rich.text import Text
 
 from lmrl.sweeps.jobs import Job, last_words
-from lmrl.sweeps.tables import STYLES, duration, labels_of, number, said
+from lmrl.sweeps.tables import STYLES, labels_of, said
+from lmrl.words import duration, number
 
 
 class SweepScreen:

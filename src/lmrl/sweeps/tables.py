@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lmrl.sweeps.jobs import NOT_IDENTITY, Job, Status, group_of
+from lmrl.words import duration, number
 
 STYLES: Mapping[Status, str] = {
     "finished": "green", "failed": "red", "interrupted": "yellow", "running": "cyan", "waiting": "dim",
@@ -127,20 +128,6 @@ def said(jobs: Sequence[Job]) -> str:
 def plural(count: int, what: str) -> str:
     """Return a count with its noun."""
     return f"{count} {what}" + ("" if count == 1 else "s")
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """Return a number as a cell; a dash where it is unknown."""
-    return "-" if value is None else f"{value:,.{digits}f}"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a time span as a cell."""
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def short(path: Path | None) -> str:

@@ -2,8 +2,6 @@
 
 import copy
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,19 +129,16 @@ def test_legs_take_turns_and_ratios_are_of_neighbours() -> None:
         interleave({}, 0)
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, as people do: it sets the number of threads before torch is loaded."""
-    line = [sys.executable, "-m", "lmrl.benchmark", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=500)
-
-
-def test_the_command_writes_its_report(tmp_path: Path, data_dir: Path) -> None:
+def test_the_command_writes_its_report(
+    tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the command sets it: put back what it was
     target = tmp_path / "benchmark.json"
     small = ["task.dataset.recipe.trajectories=30", "task.dataset.recipe.max_moves=20", "task.env.max_steps=20"]
-    done = command("task=maze", *small, f"data_dir={data_dir}", "--quick", "--to", str(target))
-    assert done.returncode == 0, done.stderr
-    assert "ILQL training step" in done.stdout
-    assert "Rollouts of 3 turns" in done.stdout
+    assert main(["task=maze", *small, f"data_dir={data_dir}", "--quick", "--to", str(target)]) == 0
+    shown = capsys.readouterr().out
+    assert "ILQL training step" in shown
+    assert "Rollouts of 3 turns" in shown
     report = json.loads(target.read_text())
     assert [setting["name"] for setting in report["train_step"]] == list(NAMES)
     for setting in report["train_step"]:

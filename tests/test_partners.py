@@ -975,20 +975,19 @@ def test_the_prompt_of_a_task_fits_its_environment(conf: Path, server: Server, t
     assert not any(re.search(r"{\w+}", message["content"]) for messages in asked for message in messages)
 
 
-@pytest.mark.parametrize("runs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_the_command_trains_against_an_endpoint_and_repeats_for_free(
+@pytest.mark.parametrize("runs", [2])
+def test_a_run_trains_against_an_endpoint_and_repeats_for_free(
     conf: Path, server: Server, tmp_path: Path, runs: int
 ) -> None:
     arguments = ["task=guess", "algo=bc", "partner=endpoint", "partner.endpoint.model=m", "tracking=none",
                  f"partner.endpoint.base_url={server.url}", "hardware=cpu", "hardware.threads=1", "algo.steps=4",
                  "algo.steps_per_epoch=2", "validation.repeats=1", f"data_dir={tmp_path}/data",
                  f"runs_dir={tmp_path}/runs"]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
-    command = [sys.executable, "run.py", "--config-path", str(conf), *arguments]
+    from lmrl.experiment import run_as
+
     asked = []
     for _ in range(runs):
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
-        assert done.returncode == 0, done.stderr
+        run_as(composed(conf, *arguments), {"task": "guess", "algo": "bc", "model": "tiny"}, arguments)
         asked.append(len(server.seen))
     assert min(asked) == max(asked) > 0
     reports = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("summary.json")]

@@ -3,8 +3,6 @@
 import json
 import logging
 import socket
-import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -17,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -208,14 +205,17 @@ def solve(handler: Handler, body: dict[str, Any]) -> None:
     handler.send(200, completion("Let me see.\n" + json.dumps({"thought": "{}", "action": best.text.strip()})))
 
 
-def test_the_command_plays_and_reports_what_it_used(server: Server, tmp_path: Path) -> None:
+def test_a_run_plays_and_reports_what_it_used(
+    compose: Callable, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    from lmrl.experiment import run_as
+
     server.usual = solve
     arguments = [f"data_dir={tmp_path}/data", f"runs_dir={tmp_path}/runs", "tracking=none", "hardware=cpu",
                  "algo.policy.endpoint.model=solver", f"algo.policy.endpoint.base_url={server.url}",
                  "algo.policy.endpoint.price={prompt: 1, completion: 2}"]  # fmt: skip
-    command = [sys.executable, "run.py", "task=maze", "algo=prompted", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    cfg = compose("task=maze", "algo=prompted", *arguments)
+    run_as(cfg, {"task": "maze", "algo": "prompted", "model": "tiny"}, arguments)
     (path,) = (tmp_path / "runs").rglob("summary.json")
     summary = json.loads(path.read_text())
     assert (summary["algo"], summary["model"], summary["status"]) == ("prompted", "solver", "finished")
@@ -224,7 +224,7 @@ def test_the_command_plays_and_reports_what_it_used(server: Server, tmp_path: Pa
     assert summary["usage"]["requests"] == turns == len(server.seen)
     assert summary["usage"]["prompt_tokens"] == 100 * turns
     assert summary["usage"]["cost"] == pytest.approx(turns * (100 + 2 * 10) / 1e6)
-    assert "requests" in done.stdout
+    assert "requests" in capsys.readouterr().out
 
 
 def test_a_refusal_ends_a_run_with_its_message(compose: Callable, server: Server, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from lmrl.recorded import find_run, run_config
 from lmrl.reload import trained_policy
 from lmrl.runs import open_run
 
+SHORT = ("task.env.max_steps=20", "task.dataset.recipe.max_moves=20", "task.dataset.recipe.trajectories=60")
 SMOKE = ("experiment=smoke", "hardware=cpu", "hardware.threads=1")
 
 
@@ -46,14 +47,14 @@ def run_folder(folder: Path) -> Path:
 
 def test_the_whole_way_leaves_everything_in_one_folder(tmp_path: Path) -> None:
     tracking = [f"tracking.tracking_uri=sqlite:///{tmp_path}/mlflow.db", f"tracking.artifacts={tmp_path}/artifacts"]
-    done = command(tmp_path, "task=maze", "algo=ilql", *SMOKE, "algo.prior.steps=20", "seed=0", *tracking)
+    done = command(tmp_path, "task=maze", "algo=ilql", *SMOKE, "algo.prior.steps=20", "seed=0", *SHORT, *tracking)
     assert done.returncode == 0, done.stderr
     folder = run_folder(tmp_path)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["status"] == "finished"
     assert summary["seed"] == 0
     assert (summary["task"], summary["algo"], summary["model"]) == ("maze", "ilql", "tiny")
-    assert summary["dataset"]["trajectories"] == 1240
+    assert summary["dataset"]["trajectories"] == 60
     assert summary["train"]["steps"] == 20
     assert summary["eval"]["episodes"] == 25
     assert summary["paper"] == {"return": -6.97, "score": 99.9}

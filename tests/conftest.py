@@ -71,8 +71,11 @@ def compose() -> Callable:
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder of datasets for the whole session, so that each task's data are made once."""
-    return tmp_path_factory.mktemp("data")
+    """One folder of datasets for the whole session and all its workers, so that each task's data are made once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared_data"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

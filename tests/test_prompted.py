@@ -604,8 +604,8 @@ def test_a_missing_key(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"base_url": "host/v1"}, r"endpoint\.base_url"),
         ({"base_url": ""}, r"endpoint\.base_url"),
         ({"base_url": "http://host:port/v1"}, r"endpoint\.base_url"),
-        ({"concurrency": 0}, r"endpoint\.concurrency"),
-        ({"timeout": 0}, r"endpoint\.timeout"),
+        ({"concurrency": 0}, r"concurrency of ChatEndpoint must be at least 1"),
+        ({"timeout": 0}, r"timeout of ChatEndpoint must be greater than 0"),
         ({"sampling": {"temperature": -1}}, r"endpoint\.sampling\.temperature"),
         ({"sampling": {"max_tokens": 0}}, r"endpoint\.sampling\.max_tokens"),
         ({"sampling": {"stream": True}}, r"endpoint\.sampling\.stream"),
@@ -622,7 +622,7 @@ def test_settings_that_cannot_be_right(wrong: dict[str, Any], message: str) -> N
 
 @pytest.mark.parametrize("wrong", [{"max": -1}, {"first": -1}, {"factor": 0.5}, {"longest": -1}, {"patience": -1}])
 def test_waits_that_cannot_be_right(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=rf"algo\.policy\.endpoint\.retries\.{next(iter(wrong))}"):
+    with pytest.raises(ValueError, match=rf"^{next(iter(wrong))} of Retries must be"):
         Retries(**wrong)
 
 

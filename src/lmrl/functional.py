@@ -74,26 +74,6 @@ def discount_factors(gamma: float, ends_turn: Bool[Tensor, " N"], per: str) -> F
     return every if per == "token" else torch.where(ends_turn, every, torch.ones_like(every))
 
 
-def check_range(
-    name: str, value: object, low: float | int, high: float | int, *, open_low: bool = False, open_high: bool = False
-) -> None:
-    """Raise a ValueError that names a hyper-parameter unless it is a number between `low` and `high`."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        above = value > low or (value == low and not open_low)
-        below = value < high or (value == high and not open_high)
-        if above and below:
-            return
-    interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
-    raise ValueError(f"{name} must be a number in {interval}, got {value!r}")
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise a ValueError that names a hyper-parameter unless it is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-@torch.no_grad()
 def polyak_(target: nn.Module, online: nn.Module, rate: float) -> None:
     """Move the target's parameters the fraction `rate` of the way to the online ones, in place, shard by shard."""
     for slow, fast in zip(target.parameters(), online.parameters(), strict=True):

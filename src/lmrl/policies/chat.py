@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx2
 
-from lmrl.functional import check_range
+from lmrl.hyperparameters import Count, Positive, PositiveCount, checked
 from lmrl.policies.chat_settings import (
     NAME,
     Key,
@@ -86,6 +86,7 @@ class ChatEndpoint:
         ValueError: a setting is out of range, or the key is missing.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -94,16 +95,14 @@ class ChatEndpoint:
         api_key_env: str | None = "OPENAI_API_KEY",
         sampling: Mapping[str, Any] | None = None,
         send_seed: bool = True,
-        concurrency: int = 8,
-        timeout: float | int = 60.0,
+        concurrency: PositiveCount = 8,
+        timeout: Positive = 60.0,
         retries: Retries | None = None,
         price: Mapping[str, float | int | None] | None = None,
-        seed: int = 0,
+        seed: Count = 0,
     ) -> None:
         if not model:
             raise ValueError(f"{NAME}.model must be the name of a model")
-        check_range(f"{NAME}.concurrency", concurrency, 1, 1000)
-        check_range(f"{NAME}.timeout", timeout, 0, 86400, open_low=True)
         self.model, self.send_seed, self.concurrency, self.timeout = model, send_seed, concurrency, timeout
         self.key = Key(api_key_env)
         address = checked_address(base_url, self.key)

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Annotated, Any
 
 import httpx2
+from pydantic import Field
 
-from lmrl.functional import check_range
+from lmrl.hyperparameters import NonNegative, PositiveCount, Share, check_fields, objection
 
 NAME = "algo.policy.endpoint"
 """Where the settings are in the configuration."""
@@ -22,23 +23,19 @@ NAME = "algo.policy.endpoint"
 class Retries:
     """How often, and after which waits, a failed request is sent again."""
 
-    max: int = 6
+    max: Annotated[int, Field(ge=0, le=100)] = 6
     """Further attempts after the first."""
-    first: float | int = 1.0
+    first: NonNegative = 1.0
     """The first wait in seconds."""
-    factor: float | int = 2.0
+    factor: Annotated[float | int, Field(ge=1, le=10)] = 2.0
     """How much longer each further wait is."""
-    longest: float | int = 60.0
+    longest: NonNegative = 60.0
     """The longest wait of our own choice. Each is shortened by up to a half, at random, so that requests spread."""
-    patience: float | int = 600.0
+    patience: NonNegative = 600.0
     """The longest wait that a server may ask for (`Retry-After`); one that asks for more ends the run."""
 
     def __post_init__(self) -> None:
-        check_range(f"{NAME}.retries.max", self.max, 0, 100)
-        check_range(f"{NAME}.retries.first", self.first, 0, 3600)
-        check_range(f"{NAME}.retries.factor", self.factor, 1, 10)
-        check_range(f"{NAME}.retries.longest", self.longest, 0, 3600)
-        check_range(f"{NAME}.retries.patience", self.patience, 0, 86400)
+        check_fields(self)
 
     def delay(self, failures: int, asked: float | None, uniform: float) -> float:
         """Return the wait after so many failures; at least what the server asked for, if it asked.
@@ -132,10 +129,11 @@ def checked_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("model", "messages", "stream", "n", "seed"):
         if name in said:
             raise ValueError(f"{NAME}.sampling.{name} is not for you to say: the policy says it itself")
-    ranges = {"temperature": (0, 2), "top_p": (0, 1), "max_tokens": (1, math.inf)}
-    for name, (low, high) in ranges.items():
-        if name in said:
-            check_range(f"{NAME}.sampling.{name}", said[name], low, high)
+    kinds = {"temperature": Annotated[float | int, Field(ge=0, le=2)], "top_p": Share, "max_tokens": PositiveCount}
+    for name, kind in kinds.items():
+        wrong = objection(said[name], kind) if name in said else None
+        if wrong:
+            raise ValueError(f"{NAME}.sampling.{name} {wrong}")
     return said
 
 
@@ -150,8 +148,10 @@ def checked_price(price: Mapping[str, float | int | None]) -> tuple[float, float
     prompt, completion = price.get("prompt"), price.get("completion")
     if prompt is None and completion is None:
         return None
-    check_range(f"{NAME}.price.prompt", prompt, 0, 1e6)
-    check_range(f"{NAME}.price.completion", completion, 0, 1e6)
+    for name, dollars in (("prompt", prompt), ("completion", completion)):
+        wrong = objection(dollars, NonNegative)
+        if wrong:
+            raise ValueError(f"{NAME}.price.{name} {wrong}")
     return float(prompt or 0), float(completion or 0)
 
 

@@ -15,14 +15,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmrl.functional import check_choice
 from lmrl.models.backbone import window
 from lmrl.models.tokenizer import check_path
 from lmrl.policies.decoding import Decoding, sample
 from lmrl.policies.partner_prompt import Message, plain
 from lmrl.policies.randomness import Uniforms
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of each file of a model's folder."""
 
@@ -210,9 +208,8 @@ def weights_of(path: str, revision: str | None, *, dtype: str, device: str) -> W
     """Say which model is meant, without loading it.
 
     Raises:
-        ValueError: there is no such folder, device or number format; the message names the setting.
+        ValueError: there is no such folder or device; the message names the setting.
     """
-    check_choice("partner.dtype", dtype, DTYPES)
     try:
         check_path(path)
     except ValueError as error:

@@ -16,9 +16,9 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from lmrl.functional import check_range
+from lmrl.hyperparameters import PositiveCount, checked
 from lmrl.policies.chat import Chat, ChatEndpoint, EndpointError
 from lmrl.policies.chat_settings import NAME, Retries
 from lmrl.policies.core import Action, Request
@@ -211,6 +211,7 @@ class LocalPartner(ModelPartner):
         ValueError: a setting cannot be used, or there is no such folder; the message names it.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -218,19 +219,15 @@ class LocalPartner(ModelPartner):
         model: str,
         revision: str | None = None,
         sampling: Mapping[str, Any] | None = None,
-        max_new_tokens: int = 128,
-        max_prompt_tokens: int | None = None,
+        max_new_tokens: PositiveCount = 128,
+        max_prompt_tokens: PositiveCount | None = None,
         chat: bool | None = None,
         first_line: bool | None = None,
-        dtype: str = "auto",
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         device: str = "auto",
-        batch_size: int = 32,
+        batch_size: PositiveCount = 32,
         cache: str | None = None,
     ) -> None:
-        check_range("partner.max_new_tokens", max_new_tokens, 1, 100_000)
-        check_range("partner.batch_size", batch_size, 1, 100_000)
-        if max_prompt_tokens is not None:
-            check_range("partner.max_prompt_tokens", max_prompt_tokens, 1, 10_000_000)
         try:
             decoding = Decoding(**{"temperature": 0.0, **(sampling or {})})
         except (ValueError, TypeError) as error:

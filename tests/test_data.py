@@ -476,7 +476,7 @@ def test_top_fraction_counts_without_rounding_noise() -> None:
 
 @pytest.mark.parametrize("fraction", [0.0, -1.0, 1.1])
 def test_bad_fractions_are_told(fraction: float) -> None:
-    with pytest.raises(ValueError, match="fraction must be in"):
+    with pytest.raises(ValueError, match="fraction of TopFraction must be"):
         TopFraction(fraction=fraction)
 
 

@@ -6,6 +6,7 @@ import torch
 from golden_cases import golden
 from torch import Tensor
 
+from lmrl.functional import polyak_
 from lmrl.modules.bc import bc_loss
 from lmrl.modules.ilql import ilql_loss
 from lmrl.modules.mc_returns import mc_loss
@@ -104,3 +105,15 @@ def test_a_turn_discount_leaves_long_actions_alone() -> None:
     np.testing.assert_allclose(returns, [2, 2, 2, 2])
     returns = reward_to_go(np.array([0, 0, 1, 2], dtype=np.float32), discount_factors(0.5, ends, "token"))
     np.testing.assert_allclose(returns, [0.5, 1, 2, 2])
+
+
+def test_a_target_network_follows_by_its_rate_and_learns_no_gradients() -> None:
+    target, online = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    target.requires_grad_(False)
+    expected = [
+        slow + 0.25 * (fast - slow) for slow, fast in zip(target.parameters(), online.parameters(), strict=True)
+    ]
+    polyak_(target, online, 0.25)  # gradients are on here, as they are in a training step
+    for slow, wanted in zip(target.parameters(), expected, strict=True):
+        torch.testing.assert_close(slow, wanted.detach())
+        assert slow.grad_fn is None, "each step would keep the graphs of all before"

@@ -74,6 +74,7 @@ def discount_factors(gamma: float, ends_turn: Bool[Tensor, " N"], per: str) -> F
     return every if per == "token" else torch.where(ends_turn, every, torch.ones_like(every))
 
 
+@torch.no_grad()
 def polyak_(target: nn.Module, online: nn.Module, rate: float) -> None:
     """Move the target's parameters the fraction `rate` of the way to the online ones, in place, shard by shard."""
     for slow, fast in zip(target.parameters(), online.parameters(), strict=True):

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 ENGINE_TASKS = {"chess", "endgames"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before the plugin that reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let one worker run what shares a fixture: the tests of a file, and of one algorithm where there are many.
 

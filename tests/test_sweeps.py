@@ -399,6 +399,7 @@ def places(folder: Path) -> list[str]:
     return [f"data_dir={folder}/data", f"runs_dir={folder}/runs", *tracking]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_sweep_records_failures_and_the_same_command_tries_only_those_again(tmp_path: Path) -> None:
     said = ["-m", "task=maze", "algo=mc_returns", "model.lm.window=512,8", "seed=0,-1", "launcher=processes"]

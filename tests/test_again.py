@@ -51,6 +51,15 @@ def test_changes_change_what_they_name_and_nothing_else(folder: Path) -> None:
     assert changed == recorded
 
 
+def test_a_change_to_what_conf_says_by_now_is_a_change(folder: Path) -> None:
+    default = compose_run(OVERRIDES).algo.module.expectile
+    assert changed_config(folder, [f"algo.module.expectile={default}"]).algo.module.expectile == default != 0.77
+    recorded = run_config(folder)
+    recorded.evaluation.episodes = 8  # as if conf/ had said so
+    OmegaConf.save(recorded, folder / "config.yaml")
+    assert changed_config(folder, ["evaluation.episodes=null"]).evaluation.episodes is None
+
+
 def test_another_partner_replaces_the_recorded_one_as_a_whole(tmp_path: Path) -> None:
     overrides = ["task=twenty_questions", "algo=bc"]
     OmegaConf.save(compose_run(overrides), tmp_path / "config.yaml", resolve=True)

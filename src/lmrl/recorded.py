@@ -94,7 +94,8 @@ def changed_config(folder: Path, changes: Sequence[str]) -> DictConfig:
         groups = tuple(f"{text.split('=')[0].lstrip('+')}." for text in changes)
         kept = [text for text in overrides if not text.lstrip("+~").startswith(groups)]
         before, after = compose_run(overrides), compose_run([*kept, *changes])
-        for key, value in changed_values(_plain(before), _plain(after)).items():
+        changed = changed_values(_plain(before), _plain(after)) | _named_values(changes, after)
+        for key, value in changed.items():
             _put(recorded, key.split("."), value)
     check_config(recorded)
     return recorded
@@ -113,6 +114,22 @@ def changed_values(before: dict[str, Any], after: dict[str, Any], prefix: str = 
             found |= changed_values(old, new, f"{prefix}{key}.")  # type: ignore[arg-type]
         elif old is _ABSENT or old != new:
             found[f"{prefix}{key}"] = new
+    return found
+
+
+def _named_values(changes: Sequence[str], after: DictConfig) -> dict[str, Any]:
+    """Return the values that changes name themselves, by dotted name: what `conf/` says today may be the same.
+
+    A choice of a group's file (`partner=endpoint`) names no value.
+    """
+    found: dict[str, Any] = {}
+    for text in changes:
+        name, _, said = text.lstrip("+").partition("=")
+        value = OmegaConf.select(after, name) if not text.startswith("~") else None
+        if OmegaConf.is_config(value) and said.startswith(("{", "[")):
+            found[name] = OmegaConf.to_container(value, resolve=True)
+        elif not OmegaConf.is_config(value) and (value is not None or said == "null"):
+            found[name] = value
     return found
 
 

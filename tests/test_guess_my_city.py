@@ -11,6 +11,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from lmrl.coverage.__main__ import main as coverage
 from lmrl.data.generate import Recipe, load_or_generate
 from lmrl.data.guess_my_city_published import PublishedGuessMyCity
 from lmrl.data.guess_my_city_recipe import MixedQuestioners
@@ -18,7 +19,7 @@ from lmrl.data.statistics import Summary
 from lmrl.envs.core import PRINTABLE, Dialogue
 from lmrl.envs.guess_my_city import GuessMyCity
 from lmrl.envs.maze import Maze
-from lmrl.envs.parts.guess_my_city_coverage import is_expected, main
+from lmrl.envs.parts.guess_my_city_coverage import is_expected
 from lmrl.envs.parts.guess_my_city_names import gives_away, guessed
 from lmrl.envs.parts.guess_my_city_partner import (
     EmbeddedCitizen,
@@ -252,11 +253,11 @@ def test_coverage_prints_what_failed(tmp_path: Path, capsys: pytest.CaptureFixtu
     file = tmp_path / "asked.json"
     lines = ["Is it in Asia? No.", "What about quarks? Well. Is it? No."]
     file.write_text(json.dumps([{"conversation": lines, "done": False, "word": "bogota,colombia"}]))
-    assert main([str(file)]) == 0
-    assert capsys.readouterr().out == (
-        "Bogota: What about quarks? -> I am not sure about that.\n"
-        "2 questions: 50.0% understood, 50.0% answered as they should be\n"
-    )
+    assert coverage(["--task", "guess_my_city", str(file)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Bogota: What about quarks? (not understood)",
+        "2 questions: 50.0 % understood, 50.0 % answered as expected",
+    ]
     file.write_text(json.dumps([{"conversation": lines, "done": False, "word": "atlantis,sea"}]))
     with pytest.raises(ValueError, match="'atlantis' is no city"):
         list(questions(file))

@@ -1,13 +1,15 @@
 """How many questions of people the embedded partner of a dialogue task understands, and how many it answers rightly."""
 
 import csv
-import importlib
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from lmrl.envs.parts.heard import Heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +21,6 @@ class Asked:
     """What the partner knows, such as the hidden object. Empty: the file does not say."""
     expected: str
     """What the answer must be, or contain as whole words. Empty: the file does not say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What became of a question."""
-
-    asked: Asked
-    is_understood: bool
-    reply: str
-    """The partner's answer; empty if the file has no brief."""
-    is_right: bool
-    """Whether it was understood, and answered as expected, if the file says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +36,10 @@ class Partner:
         reply = self.answer(dict(asked.brief), asked.question) if asked.brief else ""
         words = rf"(?<!\w){re.escape(asked.expected)}(?!\w)"
         is_expected = not asked.expected or re.search(words, reply, re.IGNORECASE) is not None
-        return Heard(asked, is_understood, reply, is_understood and is_expected)
+        about, is_right = ", ".join(asked.brief.values()), is_understood and is_expected
+        return Heard(
+            asked.question, about, is_understood, reply, asked.expected, is_right, is_judged=bool(asked.expected)
+        )
 
 
 def partner_of(task: str) -> Partner:
@@ -60,6 +53,27 @@ def partner_of(task: str) -> Partner:
         return Partner(module.understood, module.answer)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"--task {task}: this task has no embedded partner that can be asked questions") from error
+
+
+def heard(task: str, path: str | Path) -> list[Heard]:
+    """Try what a file says on the embedded partner of a task.
+
+    A task whose partner hears more than questions, or whose files are of another kind, has a module
+    `lmrl.envs.parts.<task>_coverage` with a function `heard` for it; `questions` reads the files of the others.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the task has no such partner, or the file cannot be read or is empty.
+    """
+    name = f"lmrl.envs.parts.{task}_coverage"
+    if importlib.util.find_spec(name):
+        found = list(importlib.import_module(name).heard(Path(path)))
+    else:
+        partner = partner_of(task)
+        found = [partner.hear(asked) for asked in questions(path)]
+    if not found:
+        raise ValueError(f"{path}: there are no questions in it")
+    return found
 
 
 def questions(path: str | Path) -> Iterator[Asked]:

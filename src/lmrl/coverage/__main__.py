@@ -1,17 +1,18 @@
-"""Ask the embedded partner a file of questions: `python -m lmrl.coverage --task twenty_questions questions.csv`."""
+"""Try questions on the embedded partner of a task: `python -m lmrl.coverage --task twenty_questions questions.csv`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from lmrl.commands import guarded
-from lmrl.coverage import Heard, partner_of, questions
+from lmrl.coverage import heard
+from lmrl.envs.parts.heard import Heard
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Ask, print what failed and the shares, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lmrl.coverage", description=__doc__)
-    parser.add_argument("file", help="a CSV file with the column question, or published conversations as JSON")
+    parser.add_argument("file", help="a CSV file as in tests/data, or published conversations as JSON")
     parser.add_argument("--task", required=True, help="whose partner is asked, such as twenty_questions")
     parser.add_argument("--quiet", action="store_true", help="print the shares only")
     options = parser.parse_args(arguments)
@@ -25,27 +26,21 @@ def _ask(options: argparse.Namespace) -> None:
         FileNotFoundError: there is no such file.
         ValueError: the task or the file cannot be used.
     """
-    partner = partner_of(options.task)
-    heard = [partner.hear(asked) for asked in questions(options.file)]
-    if not heard:
-        raise ValueError(f"{options.file}: there are no questions in it")
-    for result in heard:
-        if not result.is_right and not options.quiet:
-            print(_failure(result))
-    understood = sum(result.is_understood for result in heard) / len(heard)
-    right = sum(result.is_right for result in heard) / len(heard)
-    told = ""
-    if any(result.asked.expected for result in heard):
-        told = f", {100 * right:.1f} % answered as expected"
-    print(f"{len(heard):,} questions: {100 * understood:.1f} % understood{told}")
+    tries = heard(options.task, options.file)
+    for tried in tries:
+        if not (tried.is_right or options.quiet):
+            print(_failure(tried))
+    understood = sum(tried.is_understood for tried in tries) / len(tries)
+    right = sum(tried.is_right for tried in tries) / len(tries)
+    told = f", {100 * right:.1f} % answered as expected" if any(tried.is_judged for tried in tries) else ""
+    print(f"{len(tries):,} questions: {100 * understood:.1f} % understood{told}")
 
 
-def _failure(result: Heard) -> str:
+def _failure(tried: Heard) -> str:
     """Describe one failure in a line."""
-    asked = result.asked
-    about = ", ".join(asked.brief.values())
-    reason = "not understood" if not result.is_understood else f"{result.reply}, expected {asked.expected}"
-    return f"{f'{about}: ' if about else ''}{asked.question} ({reason})"
+    wanted = f", expected {tried.expected}" if tried.expected else ""
+    reason = f"{tried.reply}{wanted}" if tried.is_understood else "not understood"
+    return f"{f'{tried.about}: ' if tried.about else ''}{' '.join(tried.said.split())} ({reason})"
 
 
 if __name__ == "__main__":

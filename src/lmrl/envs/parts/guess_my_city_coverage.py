@@ -1,15 +1,26 @@
-"""Asks the embedded citizen a file of questions: `python -m lmrl.envs.parts.guess_my_city_coverage questions.csv`.
+"""What the embedded citizen makes of a file of questions, for `python -m lmrl.coverage --task guess_my_city`."""
 
-The file is as `guess_my_city_partner.questions` reads it. Every question that failed is printed: it was not answered
-(the citizen is not sure, or must not tell), or not as the file expects.
-"""
-
-import argparse
 import re
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
+from pathlib import Path
 
 from lmrl.envs.parts.guess_my_city_partner import is_informative, questions, replies, understood
+from lmrl.envs.parts.heard import Heard
+
+
+def heard(path: Path) -> Iterator[Heard]:
+    """Ask the questions of a file, which is as `guess_my_city_partner.questions` reads it.
+
+    An answer is right if it is as the file expects. Where the file says nothing, as published conversations do, it must
+    be an answer: neither a refusal nor "I am not sure".
+
+    Raises:
+        ValueError: the file names a city that is not in the game.
+    """
+    for brief, question, expected in questions(path):
+        said, name = replies(brief["name"], question), brief["name"]
+        is_right = is_expected(name, question, expected)
+        yield Heard(question, name, understood(question), said[0].strip(), expected, is_right)
 
 
 def is_expected(name: str, question: str, expected: str) -> bool:
@@ -19,29 +30,3 @@ def is_expected(name: str, question: str, expected: str) -> bool:
         return all(map(is_informative, said))
     holds = all if expected in ("Yes", "No") else any
     return holds(re.search(rf"(?<!\w){re.escape(expected)}(?!\w)", text, re.IGNORECASE) for text in said)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Ask, print what failed and the shares, and return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "file", help="questions with the columns name, question and answer, or raw conversations as JSON"
-    )
-    parser.add_argument("--quiet", action="store_true", help="print the shares only")
-    options = parser.parse_args(arguments)
-    asked = list(questions(options.file))
-    answered = [is_expected(brief["name"], question, expected) for brief, question, expected in asked]
-    for (brief, question, expected), is_right in zip(asked, answered, strict=True):
-        if not is_right and not options.quiet:
-            said = replies(brief["name"], question)[0].strip()
-            wanted = f" (expected: {expected})" if expected else ""
-            print(f"{brief['name']}: {' '.join(question.split())} -> {said}{wanted}", file=sys.stdout)
-    count = max(len(asked), 1)
-    known = sum(understood(question) for _, question, _ in asked)
-    shares = f"{known / count:.1%} understood, {sum(answered) / count:.1%} answered as they should be"
-    print(f"{len(asked):,} questions: {shares}", file=sys.stdout)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -705,10 +705,10 @@ def test_stored_data_are_the_played_conversations(played: list[Trajectory], tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"trajectories": 0}, "trajectories must be positive, got 0"),
-        ({"episodes_per_start": 0}, "episodes_per_start must be positive"),
-        ({"seed": -1}, "seed must not be negative, got -1"),
-        ({"random_share": -0.5}, "random_share must be a probability, got -0.5"),
+        ({"trajectories": 0}, "trajectories of .* must be at least 1, got 0"),
+        ({"episodes_per_start": 0}, "episodes_per_start of .* must be at least 1, got 0"),
+        ({"seed": -1}, "seed of .* must be at least 0, got -1"),
+        ({"random_share": -0.5}, "random_share of .* must be at least 0, got -0.5"),
         ({"env": Maze}, "env must build a CarDealer, but it builds a Maze"),
     ],
 )

@@ -46,7 +46,7 @@ TARGETS = sorted(
         (1, Positive, None), (0, Positive, "must be greater than 0, got 0"),
         ("x", Positive, "must be a number, got 'x'"),
         (True, Positive, "must be a number, got True"), (math.inf, NonNegative, "must be a finite number, got inf"),
-        (0, NonNegative, None), (0.5, Share, None), (2, Share, "must be less than or equal to 1, got 2"),
+        (0, NonNegative, None), (0.5, Share, None), (2, Share, "must be at most 1, got 2"),
         (0, PositiveShare, "must be greater than 0, got 0"), (1, OpenShare, "must be less than 1, got 1"),
         (0, Count, None), (1.5, Count, "must be a whole number, got 1.5"),
         (0, PositiveCount, "must be at least 1, got 0"), (None, PositiveCount | None, None),
@@ -131,7 +131,7 @@ def test_each_mistake_is_named_by_its_key() -> None:
         "algo": {"module": module, "prior": {"filters": [{"_target_": "lmrl.data.filters.TopFraction", "fraction": 0}]}}
     }
     assert list(objections(config)) == [
-        "algo.module.gamma must be less than or equal to 1, got 2",
+        "algo.module.gamma must be at most 1, got 2",
         "algo.module.wings: lmrl.modules.ilql.ILQL has no parameter 'wings'",
         "algo.prior.filters[0].fraction must be greater than 0, got 0",
     ]
@@ -151,7 +151,7 @@ def test_what_is_not_ours_or_not_there_is_left_to_hydra(target: str) -> None:
         ("resume=1", "resume must be true or false, got 1"),
         ("task.memory=0", "task.memory must be at least 1, got 0"),
         ("algo.prior.datamodule.batch_size=0", "algo.prior.datamodule.batch_size must be at least 1, got 0"),
-        ("+algo.decoding.top_p=2", "algo.decoding.top_p must be less than or equal to 1, got 2"),
+        ("+algo.decoding.top_p=2", "algo.decoding.top_p must be at most 1, got 2"),
         ("model.lm.layers=two", "model.lm.layers must be a whole number, got 'two'"),
         ("algo.module.discount_per=word", "algo.module.discount_per must be 'token' or 'turn', got 'word'"),
         ("task.env.layout=spiral", "task.env: unknown maze layout 'spiral'"),

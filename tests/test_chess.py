@@ -504,10 +504,10 @@ def test_statistics_tell_who_moved(endgames: RandomizedEndgames, tmp_path: Path)
 @pytest.mark.parametrize(
     ("make", "arguments", "message"),
     [
-        (EngineGames, {"trajectories": 0}, "trajectories and games_per_elo must be positive"),
-        (EngineGames, {"elo_low": 1700}, "elo_low must be from 0 to elo_high"),
+        (EngineGames, {"trajectories": 0}, "trajectories of EngineGames must be at least 1, got 0"),
+        (EngineGames, {"elo_low": 1700}, "elo_low must be at most elo_high"),
         (EngineGames, {"env": partial(Chess, opponent="nodes")}, "the opponent must be depth1 or reference"),
-        (RandomizedEndgames, {"depth": 0}, "depth must be positive, got 0"),
+        (RandomizedEndgames, {"depth": 0}, "depth of RandomizedEndgames must be at least 1, got 0"),
         (RandomizedEndgames, {"max_moves": 401}, "max_moves must be from 1 to the environment's 400"),
     ],
 )

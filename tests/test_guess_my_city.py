@@ -400,9 +400,9 @@ def test_stored_data_are_the_played_games(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"skilled": 1.5}, "skilled must be a probability, got 1.5"),
-        ({"attention": -1}, "attention must be a probability"),
-        ({"trajectories": 0}, "trajectories must be positive"),
+        ({"skilled": 1.5}, "skilled of .* must be at most 1, got 1.5"),
+        ({"attention": -1}, "attention of .* must be at least 0, got -1"),
+        ({"trajectories": 0}, "trajectories of .* must be at least 1, got 0"),
         ({"env": Maze}, "env must build a GuessMyCity, but it builds a Maze"),
         ({"env": lambda: GuessMyCity(partner=Says("Yes."))}, "made with the embedded citizen, not with a Says"),
     ],

@@ -506,9 +506,9 @@ def test_stored_data_come_back_byte_for_byte(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"greedy": 1.5}, "greedy must be a probability, got 1.5"),
-        ({"far": -0.1}, "far must be a probability"),
-        ({"trajectories": 0}, "trajectories must be positive"),
+        ({"greedy": 1.5}, "greedy of .* must be at most 1, got 1.5"),
+        ({"far": -0.1}, "far of .* must be at least 0, got -0.1"),
+        ({"trajectories": 0}, "trajectories of .* must be at least 1, got 0"),
         ({"env": Maze}, "env must build a TextNav"),
     ],
 )

@@ -569,10 +569,10 @@ def test_stored_data_are_the_played_games(recipe: MixedQuestioners, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"prob_best": 1.5}, "prob_best must be a probability, got 1.5"),
-        ({"share_skilled": -1}, "share_skilled must be a probability"),
-        ({"trajectories": 0}, "trajectories must be positive"),
-        ({"memory": -1}, "memory not negative, got 12, 0 and -1"),
+        ({"prob_best": 1.5}, "prob_best of MixedQuestioners must be at most 1, got 1.5"),
+        ({"share_skilled": -1}, "share_skilled of .* must be at least 0, got -1"),
+        ({"trajectories": 0}, "trajectories of .* must be at least 1, got 0"),
+        ({"memory": -1}, "memory of .* must be at least 0, got -1"),
         ({"env": Maze}, "env must build a TwentyQuestions, but it builds a Maze"),
     ],
 )

@@ -406,9 +406,9 @@ def test_stored_data_are_the_played_games(recipe: MixedGuesses, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"prob_smart": 1.5}, "prob_smart must be a probability, got 1.5"),
-        ({"trajectories": 0}, "trajectories must be positive"),
-        ({"seed": -1}, "seed not negative, got 12 and -1"),
+        ({"prob_smart": 1.5}, "prob_smart of MixedGuesses must be at most 1, got 1.5"),
+        ({"trajectories": 0}, "trajectories of .* must be at least 1, got 0"),
+        ({"seed": -1}, "seed of .* must be at least 0, got -1"),
         ({"env": Maze}, "env must build a Wordle, but it builds a Maze"),
     ],
 )

@@ -69,7 +69,8 @@ def objection(value: Any, annotation: Any) -> str | None:
         if "float_type" in told:
             told.pop("int_type", None)
         reasons = " or ".join(dict.fromkeys(told.values()))
-        return f"must be {reasons}, got {value!r}".replace("greater than or equal to", "at least")
+        reasons = reasons.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
+        return f"must be {reasons}, got {value!r}"
     return None
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from lmrl.data.games import game_of
 from lmrl.envs.car_dealer import CarDealer
 from lmrl.envs.core import TextEnv
 from lmrl.envs.parts.car_dealer_profile import PERSONALITIES, best_return, lost_return
 from lmrl.envs.parts.car_dealer_sellers import STYLES, StyledSeller
+from lmrl.hyperparameters import Count, PositiveCount, Share, checked
 from lmrl.policies.core import Policy, Request
 from lmrl.text.trajectory import Trajectory, Turn
 
@@ -37,25 +39,18 @@ class ScriptedSellers:
     version = 1
     """Changes whenever the same arguments give other data."""
 
+    @checked
     def __init__(
         self,
         *,
         env: Callable[[], TextEnv],
         task: str,
-        trajectories: int = 19_000,
-        seed: int = 0,
-        random_share: float = 0.15,
-        episodes_per_start: int = 1,
+        trajectories: PositiveCount = 19_000,
+        seed: Count = 0,
+        random_share: Share = 0.15,
+        episodes_per_start: PositiveCount = 1,
     ) -> None:
-        for name, value in (("trajectories", trajectories), ("episodes_per_start", episodes_per_start)):
-            if value < 1:
-                raise ValueError(f"car_dealer data: {name} must be positive, got {value}")
-        if seed < 0:
-            raise ValueError(f"car_dealer data: seed must not be negative, got {seed}")
-        game = env()
-        if not isinstance(game, CarDealer):
-            raise ValueError(f"car_dealer data: env must build a CarDealer, but it builds a {type(game).__name__}")
-        StyledSeller(style="giver", random_share=random_share)  # its range is checked there
+        game = game_of(env, CarDealer)
         self.task, self.env_version = task, game.version
         self._env, self._game_settings = env, game.settings
         self._trajectories, self._seed, self._random_share = trajectories, seed, random_share

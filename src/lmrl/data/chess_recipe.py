@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from lmrl.data.games import game_of
 from lmrl.envs.chess import Chess, EnginePlayer
 from lmrl.envs.core import TextEnv
+from lmrl.hyperparameters import Count, PositiveCount, checked
 from lmrl.policies.core import Request
 from lmrl.text.trajectory import Trajectory, Turn
 
@@ -34,24 +36,21 @@ class EngineGames:
     version = 1
     """Changes whenever the same arguments give other data."""
 
+    @checked
     def __init__(
         self,
         *,
         env: Callable[[], TextEnv],
         task: str,
-        trajectories: int = 2_000,
-        seed: int = 0,
-        elo_low: int = 800,
-        elo_high: int = 1600,
-        games_per_elo: int = 100,
+        trajectories: PositiveCount = 2_000,
+        seed: Count = 0,
+        elo_low: Count = 800,
+        elo_high: Count = 1600,
+        games_per_elo: PositiveCount = 100,
     ) -> None:
-        if trajectories < 1 or games_per_elo < 1:
-            raise ValueError(
-                f"chess data: trajectories and games_per_elo must be positive, got {trajectories}, {games_per_elo}"
-            )
-        if not 0 <= elo_low <= elo_high:
-            raise ValueError(f"chess data: elo_low must be from 0 to elo_high, got {elo_low} and {elo_high}")
-        self._game = checked_game(env())
+        if elo_low > elo_high:
+            raise ValueError(f"chess data: elo_low must be at most elo_high, got {elo_low} and {elo_high}")
+        self._game = game_of(env, Chess)
         self._kind = self._game.partner.strength.name
         if self._kind not in ("depth1", "reference"):
             raise ValueError(f"chess data: the opponent must be depth1 or reference, got {self._kind!r}")
@@ -101,13 +100,6 @@ class EngineGames:
     def statistics(self, trajectories: Iterable[Trajectory]) -> dict[str, int | float]:
         """Return how often games were drawn and lost, and the share of different states among all."""
         return game_statistics(trajectories)
-
-
-def checked_game(env: TextEnv) -> Chess:
-    """Return the environment, which must be a game of chess."""
-    if not isinstance(env, Chess):
-        raise ValueError(f"chess data: env must build a Chess, but it builds a {type(env).__name__}")
-    return env
 
 
 def game_seed(seed: int, index: int) -> int:

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from lmrl.data.chess_recipe import checked_game, game_seed, game_statistics, play_game
-from lmrl.envs.chess import RandomMover
+from lmrl.data.chess_recipe import game_seed, game_statistics, play_game
+from lmrl.data.games import game_of
+from lmrl.envs.chess import Chess, RandomMover
 from lmrl.envs.core import TextEnv
 from lmrl.envs.parts.engine import shared_engines
 from lmrl.envs.parts.mirrors import IMAGES, image_of_game
 from lmrl.envs.parts.positions import Move, move_text, read_state
 from lmrl.envs.parts.search import Search
+from lmrl.hyperparameters import Count, PositiveCount, checked
 from lmrl.policies.core import Request
 from lmrl.text.trajectory import Trajectory, Turn
 
@@ -39,26 +41,23 @@ class RandomizedEndgames:
     version = 1
     """Changes whenever the same arguments give other data."""
 
+    @checked
     def __init__(
         self,
         *,
         env: Callable[[], TextEnv],
         task: str,
-        trajectories: int = 4_000,
-        seed: int = 0,
-        depth: int = 8,
-        max_moves: int = 100,
-        episodes_per_start: int = 1,
-        images: int = 1,
+        trajectories: PositiveCount = 4_000,
+        seed: Count = 0,
+        depth: PositiveCount = 8,
+        max_moves: PositiveCount = 100,
+        episodes_per_start: PositiveCount = 1,
+        images: PositiveCount = 1,
     ) -> None:
-        game = checked_game(env())
-        positive = {"trajectories": trajectories, "depth": depth, "episodes_per_start": episodes_per_start}
-        for name, value in positive.items():
-            if value < 1:
-                raise ValueError(f"endgames data: {name} must be positive, got {value}")
-        if not 1 <= images <= IMAGES:
+        game = game_of(env, Chess)
+        if images > IMAGES:
             raise ValueError(f"endgames data: images must be from 1 to {IMAGES}, got {images}")
-        if not 1 <= max_moves <= game.max_moves:
+        if max_moves > game.max_moves:
             raise ValueError(
                 f"endgames data: max_moves must be from 1 to the environment's {game.max_moves}, got {max_moves}"
             )

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from lmrl.data.games import game_of
 from lmrl.envs.core import TextEnv
 from lmrl.envs.guess_my_city import QUESTIONS, GuessMyCity
 from lmrl.envs.parts.guess_my_city_partner import EmbeddedCitizen
 from lmrl.envs.parts.guess_my_city_players import SURE, ExpertPlayer, RandomPlayer, gains, likelihood
 from lmrl.envs.parts.guess_my_city_questions import GUESSES, SENTENCES, SHARES
 from lmrl.envs.parts.guess_my_city_table import cities
+from lmrl.hyperparameters import Count, PositiveCount, Share, checked
 from lmrl.policies.core import Policy
 from lmrl.rollout import Start, rollout
 from lmrl.text.trajectory import Trajectory, Turn
@@ -44,29 +46,19 @@ class MixedQuestioners:
     version = 1
     """Changes whenever the same arguments give other data."""
 
+    @checked
     def __init__(
         self,
         *,
         env: Callable[[], TextEnv],
         task: str,
-        trajectories: int = 20_000,
-        seed: int = 0,
-        skilled: float = 0.042,
-        attention: float = 0.27,
-        prob_smart: float = 0.5,
+        trajectories: PositiveCount = 20_000,
+        seed: Count = 0,
+        skilled: Share = 0.042,
+        attention: Share = 0.27,
+        prob_smart: Share = 0.5,
     ) -> None:
-        for name, value in (("skilled", skilled), ("attention", attention), ("prob_smart", prob_smart)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"guess_my_city data: {name} must be a probability, got {value}")
-        if trajectories < 1 or seed < 0:
-            raise ValueError(
-                "guess_my_city data: trajectories must be positive and seed not negative, "
-                f"got {trajectories} and {seed}"
-            )
-        game = env()
-        if not isinstance(game, GuessMyCity):
-            kind = type(game).__name__
-            raise ValueError(f"guess_my_city data: env must build a GuessMyCity, but it builds a {kind}")
+        game = game_of(env, GuessMyCity)
         if not isinstance(game.partner, EmbeddedCitizen):
             raise ValueError(
                 "guess_my_city data: data are made with the embedded citizen, not with a "

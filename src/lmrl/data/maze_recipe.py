@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from lmrl.data.games import game_of
 from lmrl.envs.core import TextEnv
 from lmrl.envs.maze import TIME_OUT_REWARD, Maze, Rewards, optimal_values, read_position
 from lmrl.envs.parts.grid import MOVES, Cell, Layout
+from lmrl.hyperparameters import Count, PositiveCount, Share, checked
 from lmrl.text.trajectory import Trajectory, Turn
 
 
@@ -88,26 +90,20 @@ class SubMazeRecipe:
     version = 1
     """Changes whenever the same arguments give other data."""
 
+    @checked
     def __init__(
         self,
         *,
         env: Callable[[], TextEnv],
         task: str,
-        trajectories: int = 1240,
-        seed: int = 0,
-        parts: int = 3,
-        directed: float = 0.15,
-        landmark: float = 0.5,
-        max_moves: int = 100,
+        trajectories: PositiveCount = 1240,
+        seed: Count = 0,
+        parts: PositiveCount = 3,
+        directed: Share = 0.15,
+        landmark: Share = 0.5,
+        max_moves: PositiveCount = 100,
     ) -> None:
-        for name, value in (("directed", directed), ("landmark", landmark)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"maze data: {name} must be a probability, got {value}")
-        if trajectories < 1 or max_moves < 1:
-            raise ValueError(f"maze data: trajectories and max_moves must be positive, got {trajectories}, {max_moves}")
-        maze = env()
-        if not isinstance(maze, Maze):
-            raise ValueError(f"maze data: env must build a Maze, but it builds a {type(maze).__name__}")
+        maze = game_of(env, Maze)
         if max_moves > maze.max_steps:
             raise ValueError(f"maze data: max_moves {max_moves} is more than the maze's max_steps {maze.max_steps}")
         self.task, self.env_version = task, maze.version

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from lmrl.data.games import game_of
 from lmrl.envs.core import TextEnv
 from lmrl.envs.parts.house import CARGO, HOLDERS, TARGET
 from lmrl.envs.text_nav import ExpertPlayer, RandomPlayer, TextNav
+from lmrl.hyperparameters import Count, PositiveCount, Share, checked
 from lmrl.rollout import Start, rollout
 from lmrl.text.trajectory import Trajectory, Turn
 
@@ -53,26 +55,19 @@ class HalfwayRecipe:
     version = 1
     """Changes whenever the same arguments give other data."""
 
+    @checked
     def __init__(
         self,
         *,
         env: Callable[[], TextEnv],
         task: str,
-        trajectories: int = 2500,
-        seed: int = 0,
-        greedy: float = 1.0,
-        far: float = 0.75,
-        episodes_per_start: int = 1,
+        trajectories: PositiveCount = 2500,
+        seed: Count = 0,
+        greedy: Share = 1.0,
+        far: Share = 0.75,
+        episodes_per_start: PositiveCount = 1,
     ) -> None:
-        for name, value in (("greedy", greedy), ("far", far)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"text_nav data: {name} must be a probability, got {value}")
-        for name, value in (("trajectories", trajectories), ("episodes_per_start", episodes_per_start)):
-            if value < 1:
-                raise ValueError(f"text_nav data: {name} must be positive, got {value}")
-        house = env()
-        if not isinstance(house, TextNav):
-            raise ValueError(f"text_nav data: env must build a TextNav, but it builds a {type(house).__name__}")
+        house = game_of(env, TextNav)
         self.task, self.env_version = task, house.version
         self._env, self._trajectories, self._seed = house, trajectories, seed
         self._greedy, self._far, self._episodes_per_start = greedy, far, episodes_per_start

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+from lmrl.data.games import game_of
 from lmrl.envs.core import TextEnv
 from lmrl.envs.parts.twenty_questions_partner import EmbeddedOracle
 from lmrl.envs.parts.twenty_questions_players import Book, book, expert_return
 from lmrl.envs.parts.twenty_questions_rules import YES
 from lmrl.envs.parts.words import member
 from lmrl.envs.twenty_questions import OPENING, TwentyQuestions
+from lmrl.hyperparameters import Count, PositiveCount, Share, checked
 from lmrl.policies.randomness import Uniforms
 from lmrl.text.trajectory import Trajectory, Turn
 
@@ -48,32 +50,21 @@ class MixedQuestioners:
     version = 1
     """Changes whenever the same arguments give other data."""
 
+    @checked
     def __init__(
         self,
         *,
         env: Callable[[], TextEnv],
         task: str,
-        trajectories: int = 100_000,
-        seed: int = 0,
-        share_skilled: float = 0.26,
-        prob_best: float = 0.55,
-        prob_guess: float = 0.1,
-        memory: int = 3,
+        trajectories: PositiveCount = 100_000,
+        seed: Count = 0,
+        share_skilled: Share = 0.26,
+        prob_best: Share = 0.55,
+        prob_guess: Share = 0.1,
+        memory: Count = 3,
     ) -> None:
         self._chances = {"share_skilled": share_skilled, "prob_best": prob_best, "prob_guess": prob_guess}
-        for name, value in self._chances.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"twenty_questions data: {name} must be a probability, got {value}")
-        if trajectories < 1 or seed < 0 or memory < 0:
-            raise ValueError(
-                "twenty_questions data: trajectories must be positive, seed and memory not negative, "
-                f"got {trajectories}, {seed} and {memory}"
-            )
-        game = env()
-        if not isinstance(game, TwentyQuestions):
-            raise ValueError(
-                f"twenty_questions data: env must build a TwentyQuestions, but it builds a {type(game).__name__}"
-            )
+        game = game_of(env, TwentyQuestions)
         self.task, self.env_version = task, game.version
         self._noise = game.partner.noise if isinstance(game.partner, EmbeddedOracle) else 0.0
         self._questions = game.settings["questions"]

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from lmrl.data.games import game_of
 from lmrl.envs.core import TextEnv
 from lmrl.envs.parts.words import REPLIES, SOLVED, Vocabulary, member
 from lmrl.envs.wordle import GUESSES, OPENING, RIGHT_REWARD, WRONG_REWARD, Wordle, greedy_return, random_return
+from lmrl.hyperparameters import Count, PositiveCount, Share, checked
 from lmrl.policies.randomness import Uniforms
 from lmrl.text.trajectory import Trajectory, Turn
 
@@ -50,24 +52,17 @@ class MixedGuesses:
     version = 1
     """Changes whenever the same arguments give other data."""
 
+    @checked
     def __init__(
         self,
         *,
         env: Callable[[], TextEnv],
         task: str,
-        trajectories: int = 100_000,
-        seed: int = 0,
-        prob_smart: float = 1 / 3,
+        trajectories: PositiveCount = 100_000,
+        seed: Count = 0,
+        prob_smart: Share = 1 / 3,
     ) -> None:
-        if not 0 <= prob_smart <= 1:
-            raise ValueError(f"wordle data: prob_smart must be a probability, got {prob_smart}")
-        if trajectories < 1 or seed < 0:
-            raise ValueError(
-                f"wordle data: trajectories must be positive and seed not negative, got {trajectories} and {seed}"
-            )
-        game = env()
-        if not isinstance(game, Wordle):
-            raise ValueError(f"wordle data: env must build a Wordle, but it builds a {type(game).__name__}")
+        game = game_of(env, Wordle)
         self.task, self.env_version = task, game.version
         self._vocabulary = game.vocabulary
         # These players guess words of the list only, so what others would pay does not make other data.

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import datasets
@@ -207,6 +210,22 @@ def test_mlflow_shows_episodes_as_conversations(tracker, client, tmp_path):
     assert second.outputs == {"messages": [{"role": "assistant", "content": "right\n"}]}
     assert first.attributes["reward"] == -1
     assert list(first.attributes["tokens"]) == [3, 4]
+
+
+def test_no_recorded_episode_lacks_its_turns(tmp_path):
+    """Many episodes that arrive together: MLflow's own threads must not race each other to create their traces."""
+    many = Evaluation(tuple(Start(i, {"cell": (1, i)}) for i in range(60)), tuple(map(episode, range(60))), 0.5)
+    tracker = MLflowTracker(
+        tracking_uri=f"sqlite:///{tmp_path}/m.db", artifacts=str(tmp_path / "a"), max_traces=len(many.starts)
+    )
+    with tracker.run(IDENTITY, config=CONFIG, folder=tmp_path) as log:
+        log.log_evaluation(many, memory=None)
+    assert os.environ["MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS"] == "1", "the race is rare: forbid it too"
+    with closing(sqlite3.connect(tmp_path / "m.db")) as database:
+        [(traces,)] = database.execute("select count(*) from trace_info")
+        spans = database.execute("select count(*) from spans group by trace_id").fetchall()
+    assert traces == len(many.starts)
+    assert spans == [(3,)] * len(many.starts), "an episode and its two actions"
 
 
 def test_mlflow_resumes_the_run_of_the_folder(tracker, client, tmp_path):

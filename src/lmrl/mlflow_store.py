@@ -27,6 +27,9 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # Writing an episode's spans in few transactions halves the time that traces cost.
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE": "512",
+    # With more, one thread that writes spans and one that writes a trace both create the trace, and after ten such
+    # conflicts MLflow drops the spans, with a warning (3.17.2, `SqlAlchemyStore.log_spans`).
+    "MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS": "1",
     # A server that is away is asked again by the run's outbox, which says so; MLflow's own repetitions are silent.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",

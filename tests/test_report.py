@@ -229,6 +229,13 @@ def test_a_number_is_the_same_however_it_is_written(folder):
     assert {group.name: len(group.runs) for group in folder.groups()[0]} == {"bc": 2, "bc · steps=50": 1}
 
 
+def test_a_key_that_is_null_is_a_key_that_an_older_run_does_not_have(folder):
+    folder(seed=0)
+    folder(seed=1, config={"algo.env": None})
+    folder(seed=0, config={"algo.env": 3})
+    assert {group.name: len(group.runs) for group in folder.groups()[0]} == {"bc": 2, "bc · env=3": 1}
+
+
 def test_variants_never_share_a_name(folder):
     for ending in "ab":
         folder(config={"algo.module.beta": "x" * 60 + ending})

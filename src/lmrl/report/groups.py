@@ -18,7 +18,7 @@ UNUSED = (
     "task.partner_rules",
 )
 """Parts of a configuration that no run computes with: they are for other commands, pictures and tables."""
-ABSENT = "(absent)"
+ABSENT = "null"
 """How the value of a key is shown that a configuration does not have."""
 
 _TELLING = (
@@ -101,9 +101,12 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def settings_of(run: Run) -> dict[str, Any]:
-    """Return what a run computes: its configuration without places and seed, with the data it learned from."""
-    unused = unused_parts(run.config)
-    what = {key: value for key, value in flat(run.config) if key != "seed" and not lies_in(key, (*PLACES, *unused))}
+    """Return what a run computes: its configuration without places and seed, with the data it learned from.
+
+    What is null is left out: a key that a later version added, and that is not used, makes no other configuration.
+    """
+    left_out = ("seed", *PLACES, *unused_parts(run.config))
+    what = {key: value for key, value in flat(run.config) if value is not None and not lies_in(key, left_out)}
     folder = run.config.get("data_dir")
     for key, value in what.items():
         if isinstance(value, str) and folder and value.startswith(f"{folder}/"):

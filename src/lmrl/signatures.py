@@ -97,7 +97,7 @@ def _source(module: str) -> ast.Module | None:
     if module.partition(".")[0] != "lmrl":
         return None
     place = Path(__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
-    return ast.parse(place.read_text()) if place.is_file() else None
+    return ast.parse(place.read_text(encoding="utf-8")) if place.is_file() else None
 
 
 def objections(config: Any, key: str = "") -> Iterator[str]:

@@ -3,13 +3,12 @@
 import csv
 import importlib.util
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmrl.envs.parts.heard import Heard
+from lmrl.envs.parts.heard import Heard, says
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,7 @@ class Partner:
         """Ask one question."""
         is_understood = self.understood(asked.question)
         reply = self.answer(dict(asked.brief), asked.question) if asked.brief else ""
-        words = rf"(?<!\w){re.escape(asked.expected)}(?!\w)"
-        is_expected = not asked.expected or re.search(words, reply, re.IGNORECASE) is not None
+        is_expected = not asked.expected or says(reply, asked.expected)
         about, is_right = ", ".join(asked.brief.values()), is_understood and is_expected
         return Heard(
             asked.question, about, is_understood, reply, asked.expected, is_right, is_judged=bool(asked.expected)

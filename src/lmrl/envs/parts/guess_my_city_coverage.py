@@ -1,11 +1,10 @@
 """What the embedded citizen makes of a file of questions, for `python -m lmrl.coverage --task guess_my_city`."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from lmrl.envs.parts.guess_my_city_partner import is_informative, questions, replies, understood
-from lmrl.envs.parts.heard import Heard
+from lmrl.envs.parts.heard import Heard, says
 
 
 def heard(path: Path) -> Iterator[Heard]:
@@ -29,4 +28,4 @@ def is_expected(name: str, question: str, expected: str) -> bool:
     if not expected:
         return all(map(is_informative, said))
     holds = all if expected in ("Yes", "No") else any
-    return holds(re.search(rf"(?<!\w){re.escape(expected)}(?!\w)", text, re.IGNORECASE) for text in said)
+    return holds(says(text, expected) for text in said)

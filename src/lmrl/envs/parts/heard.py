@@ -1,5 +1,6 @@
 """What an embedded partner made of something that a person said to it."""
 
+import re
 from dataclasses import dataclass
 
 
@@ -19,3 +20,8 @@ class Heard:
     """Whether it was understood, and answered as expected as far as that is known."""
     is_judged: bool = True
     """Whether more than understanding was asked for."""
+
+
+def says(text: str, expected: str) -> bool:
+    """Tell whether a text contains the expected words as whole words, in capitals or not."""
+    return re.search(rf"(?<!\w){re.escape(expected)}(?!\w)", text, re.IGNORECASE) is not None

@@ -128,6 +128,28 @@ def test_tokens_end_where_the_task_says() -> None:
         build(texts, token_ends="(")
 
 
+def test_runs_of_empty_squares_are_read_as_squares() -> None:
+    """With two squares to a token, a square has the same place on every board, and no other digit is touched."""
+    boards = ["r 1 b 5 / 8 / 3 P 3 K   w   3\n", "8 / p 6 r / 2 K 2 k 2   w   21\n", "1 r 6 / 8 / 7 K   w   8\n"]
+    codec = build(
+        [*boards, "K f 3\n"], vocab_size=420, token_ends=r"\S \S (/ )?(?=.*   w )|   ", runs_before=".*   w   "
+    )
+    for text in [*boards, "K f 3\n", "e x d 8\n", "a 6   w   7\n"]:
+        assert codec.decode(codec.encode(text)) == text
+    pieces = [codec.decode([token]) for token in codec.encode(boards[0])]
+    assert pieces == [
+        *("r 1 ", "b 1 ", "2 ", "2 / "),
+        *("2 ", "2 ", "2 ", "2 / "),
+        *("2 ", "1 P ", "2 ", "1 K   "),
+        "w   ",
+        "3\n",
+    ]
+    assert [len(codec.encode(text)) for text in boards] == [14, 14, 14]
+    assert [codec.decode([token]) for token in codec.encode("K f 3\n")] == ["K f 3\n"]
+    with pytest.raises(ValueError, match=r"runs_before='\(' is no regular expression"):
+        build(boards, runs_before="(")
+
+
 def test_relative_positions_see_distances_alone() -> None:
     """Behind the same tokens the next one is predicted alike wherever they stand; with absolute positions it is not."""
     codec = build(["abc\n"], vocab_size=300)

@@ -13,7 +13,9 @@ _ENOUGH = 20_000
 """From so many texts, spread evenly, merges are learned: two hundred thousand take minutes and give much the same."""
 
 
-def build(texts: Iterable[str], *, vocab_size: int = 512, token_ends: str | None = None) -> Codec:
+def build(
+    texts: Iterable[str], *, vocab_size: int = 512, token_ends: str | None = None, runs_before: str | None = None
+) -> Codec:
     """Train a byte-level BPE tokenizer on the texts of a task.
 
     Merges may cross words, because the texts of a game are made of a few fixed phrases, and an observation of 8
@@ -25,28 +27,30 @@ def build(texts: Iterable[str], *, vocab_size: int = 512, token_ends: str | None
         vocab_size: most tokens there may be.
         token_ends: a regular expression; no token goes on behind what it matches, so that each part of a text with a
             fixed layout has its place. `None`: digits stay apart, so that numbers are read, not memorised.
+        runs_before: a regular expression; digits from 1 to 8 in front of what it matches are lengths of runs (of empty
+            squares), and the tokenizer reads that many dots, separated by spaces, in their place: `3` as `. . .`, so
+            that each square has its place. Two runs side by side would come back as one; boards have none.
+            `token_ends` is about the text with dots. `None`: digits are digits.
 
     Raises:
-        ValueError: the vocabulary is too small for the 256 bytes and the special tokens, or `token_ends` is no regular
-            expression.
+        ValueError: the vocabulary is too small for the 256 bytes and the special tokens, or `token_ends` or
+            `runs_before` is no regular expression.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     if vocab_size < 300:
         raise ValueError(f"model.tokenizer.vocab_size must be at least 300 (256 bytes and merges), got {vocab_size}")
-    if token_ends is None:
-        cut: Any = pre_tokenizers.Digits(individual_digits=True)
-    else:
-        try:
-            cut = pre_tokenizers.Split(Regex(token_ends), behavior="merged_with_previous")
-        except Exception as error:  # tokenizers raises nothing more special
-            raise ValueError(f"model.tokenizer.token_ends={token_ends!r} is no regular expression: {error}") from error
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
-        [cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    raw.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    cut: Any = pre_tokenizers.Digits(individual_digits=True)
+    if token_ends is not None:
+        cut = pre_tokenizers.Split(_regex("token_ends", token_ends), behavior="merged_with_previous")
+    raw: Any = Tokenizer(models.BPE())
+    by_byte = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    raw.pre_tokenizer = pre_tokenizers.Sequence([cut, by_byte])
+    raw.decoder = decoders.ByteLevel()
+    if runs_before is not None:
+        raw.normalizer, unpacked = _runs(runs_before)
+        raw.decoder = decoders.Sequence([raw.decoder, *unpacked])
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[PAD, END],
@@ -57,6 +61,26 @@ def build(texts: Iterable[str], *, vocab_size: int = 512, token_ends: str | None
     distinct = sorted(set(texts))
     raw.train_from_iterator(distinct[:: max(-(-len(distinct) // _ENOUGH), 1)], trainer)
     return Codec(PreTrainedTokenizerFast(tokenizer_object=raw, pad_token=PAD, eos_token=END))
+
+
+def _regex(name: str, pattern: str) -> Any:
+    """Return a regular expression as tokenizers take it, or say which setting is none."""
+    from tokenizers import Regex
+
+    try:
+        return Regex(pattern)
+    except Exception as error:  # tokenizers raises nothing more special
+        raise ValueError(f"model.tokenizer.{name}={pattern!r} is no regular expression: {error}") from error
+
+
+def _runs(before: str) -> tuple[Any, list[Any]]:
+    """Return what writes lengths of runs as dots before tokens are cut, and what writes dots as lengths again."""
+    from tokenizers import decoders, normalizers
+
+    _regex("runs_before", before)
+    runs = {str(n): " ".join("." * n) for n in range(8, 0, -1)}  # the longest first: it contains the others
+    spread = [normalizers.Replace(_regex("runs_before", f"{n}(?={before})"), dots) for n, dots in runs.items()]
+    return normalizers.Sequence(spread), [decoders.Replace(dots, n) for n, dots in runs.items()]
 
 
 def load(texts: Iterable[str] = (), *, path: str) -> Codec:

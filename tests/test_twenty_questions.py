@@ -335,6 +335,7 @@ def test_the_command_prints_what_failed(tmp_path: Path, capsys: pytest.CaptureFi
     ("task", "content", "message"),
     [
         ("maze", "question\nIs it?\n", "--task maze: this task has no embedded partner"),
+        ("a.b", "question\nIs it?\n", "--task a.b: this task has no embedded partner"),
         ("twenty_questions", "object\nCat\n", "a row has no question"),
         ("twenty_questions", "question\n", "there are no questions in it"),
         ("twenty_questions", None, "questions.csv"),

@@ -64,7 +64,7 @@ def heard(task: str, path: str | Path) -> list[Heard]:
         ValueError: the task has no such partner, or the file cannot be read or is empty.
     """
     name = f"lmrl.envs.parts.{task}_coverage"
-    if importlib.util.find_spec(name):
+    if task.isidentifier() and importlib.util.find_spec(name):  # a dot would look for a package
         found = list(importlib.import_module(name).heard(Path(path)))
     else:
         partner = partner_of(task)

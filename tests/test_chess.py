@@ -1,6 +1,7 @@
 """Chess and end games: rules with literal transcripts, players, data, published files, and records."""
 
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -21,6 +22,7 @@ import chess.pgn
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from lmrl.checks import changed_env
 from lmrl.data.chess_published import PublishedChess
 from lmrl.data.chess_recipe import EngineGames
 from lmrl.data.endgames_recipe import RandomizedEndgames
@@ -172,6 +174,18 @@ def test_the_turn_limit_cuts_off_and_counts_illegal_moves() -> None:
         env.step("e 4\n")
 
 
+def test_the_price_of_illegal_moves_is_all_that_practice_changes() -> None:
+    """The data are the same ones, and what is reported is paid as published."""
+    cheap = at(MATE_IN_ONE, illegal_reward=-0.1)
+    assert cheap.step("R h 9\n")[1] == -0.1
+    assert cheap.step("R h 8\n")[1] == 1.0
+    assert cheap.settings == at(MATE_IN_ONE).settings
+    for task in ("chess", "endgames"):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("config", overrides=[f"task={task}", "algo=ppo", "task.env.illegal_reward=-0.1"])
+        assert changed_env("evaluation.env", cfg.task.env, cfg.evaluation.env).illegal_reward == -1.0
+
+
 def test_mate_with_the_last_turn_is_a_win() -> None:
     assert at(MATE_IN_ONE, max_moves=1).step("R h 8\n")[1:4] == (1.0, True, False)
     assert at(MATE_IN_ONE, max_moves=1).step("R h 7\n")[1:4] == (0.0, False, True)
@@ -223,6 +237,7 @@ def test_environments_travel_to_other_processes() -> None:
     [
         ({"opponent": "weak"}, "opponent must be one of reference, depth1"),
         ({"max_moves": 0}, "max_moves must be at least 1"),
+        ({"illegal_reward": math.nan}, "illegal_reward must be a finite number, got nan"),
         ({"positions": ["kQ"]}, "'kQ' is not a set of pieces"),
         ({"positions": ["kKK"]}, "'kKK' is not a set of pieces"),
         ({"positions": ["kXK"]}, "'kXK' is not a set of pieces"),

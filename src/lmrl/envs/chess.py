@@ -1,6 +1,7 @@
 """Chess against Stockfish: whole games, or end games that White can win. The agent is White."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from functools import cache
@@ -20,7 +21,7 @@ GYMNASIUM_IDS = {
 }
 
 ILLEGAL_REWARD = -1.0
-"""What a text costs that is no legal move."""
+"""What a text costs that is no legal move, unless a game says otherwise."""
 
 
 class _Move(Enum):
@@ -138,6 +139,8 @@ class Chess(TextEnv):
         nodes: thinking budget of the opponent `nodes`, in positions per move.
         depth: thinking budget of the opponent `depth`, in half-moves.
         max_moves: turns before the episode is cut off.
+        illegal_reward: what an illegal or unreadable move pays. At -1 an agent that makes many of them learns to end
+            the game soon, whatever that costs; a smaller price while training leaves winning worth more.
         engine_path: Stockfish's file. `None`: `STOCKFISH_PATH`, or where packages put it.
         processes: how many engines answer at once. `None`: 2, or 1 on a single core.
 
@@ -158,13 +161,17 @@ class Chess(TextEnv):
         nodes: int = 1_000,
         depth: int = 14,
         max_moves: int = 400,
+        illegal_reward: float = ILLEGAL_REWARD,
         engine_path: str | None = None,
         processes: int | None = None,
     ) -> None:
         super().__init__()
         if max_moves < 1:
             raise ValueError(f"chess: max_moves must be at least 1, got {max_moves}")
+        if not math.isfinite(illegal_reward):
+            raise ValueError(f"chess: illegal_reward must be a finite number, got {illegal_reward}")
         self.starts, self.max_moves = Starts(positions), max_moves
+        self.illegal_reward = float(illegal_reward)
         strength = Strength(opponent, elo, seconds, nodes, depth)
         self.partner = _shared_player(strength, find_engine(engine_path), processes)
         """Black, shared by all environments alike."""
@@ -173,7 +180,7 @@ class Chess(TextEnv):
             "opponent": strength.settings(),
             "max_moves": max_moves,
         }
-        """What tells this game from others; stored with data."""
+        """What tells this game from others; stored with data, in which there are no illegal moves to pay for."""
         self.board = Board()
         """The position and how it came about."""
         self._turns: int | None = None
@@ -252,7 +259,7 @@ class Chess(TextEnv):
             result = "limit" if outcome is None else names[outcome.winner]
             info |= {"result": result, "engine": self.partner.engine}
         if is_invalid:
-            reward = ILLEGAL_REWARD
+            reward = self.illegal_reward
         else:
             reward = 0.0 if outcome is None or outcome.winner is None else 1.0 if outcome.winner else -1.0
         return state_text(self.board), reward, outcome is not None, truncated, info

@@ -61,6 +61,7 @@ def check_environments(cfg: DictConfig) -> None:
     """
     for name, changes in (("task", None), ("training", cfg.training.env), ("evaluation", cfg.evaluation.env)):
         changed_env(f"{name}.env", cfg.task.env, changes)
+    changed_env("training.first.env", cfg.task.env, cfg.training.first.env)
 
 
 def build(what: str, factory: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -101,8 +101,8 @@ def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tup
     module = build_module(cfg, stage, materials)
     keep = instantiate(stage.datamodule.filter) if stage.datamodule.get("filter") else None
     settings = OmegaConf.merge(stage.datamodule, {"filter": None})
-    if "env" in settings and (changes := OmegaConf.select(cfg, "training.env")):
-        settings.env = changed_env("training.env", settings.env, changes)
+    if "env" in settings:
+        settings = _practice(settings, OmegaConf.select(cfg, "training"))
     datamodule = build(
         "algo.datamodule",
         instantiate(settings, _partial_=True),
@@ -117,6 +117,16 @@ def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tup
     )
     build("task.memory", datamodule.episodes)  # too long rows are found here, before anything is trained
     return module, datamodule
+
+
+def _practice(settings: Any, training: Any) -> Any:
+    """Return the settings of a datamodule that plays, with the environments that training plays in."""
+    if training and training.env:
+        settings.env = changed_env("training.env", settings.env, training.env)
+    if training and training.first.env:
+        first = changed_env("training.first.env", settings.env, training.first.env)
+        settings = OmegaConf.merge(settings, {"first_env": first, "first_rounds": training.first.rounds})
+    return settings
 
 
 def fit(

@@ -55,6 +55,8 @@ class OnlineDataModule(pl.LightningDataModule):
         seed: the run's seed.
         slots: environments played at once by each process.
         replies: whether rows end with the environment's reply.
+        first_env: makes the environment of the first `first_rounds` rounds instead: a curriculum.
+        first_rounds: how many rounds these are.
         filter: picks the episodes of a round to train on; `None` for all.
         window: the longest sequence that the model can read; `None` if it has no limit.
         max_new_tokens: the longest action while acting.
@@ -81,6 +83,8 @@ class OnlineDataModule(pl.LightningDataModule):
         seed: int,
         slots: PositiveCount = 64,
         replies: bool = False,
+        first_env: Callable[[], TextEnv] | None = None,
+        first_rounds: Count = 0,
         filter: Filter | None = None,
         window: int | None = None,
         max_new_tokens: int = 0,
@@ -89,6 +93,7 @@ class OnlineDataModule(pl.LightningDataModule):
         if rollouts % group:
             raise ValueError(f"algo.datamodule.group={group} must divide algo.datamodule.rollouts={rollouts}")
         self._env, self._codec, self._memory, self._filter = env, codec, memory, filter
+        self._first_env, self._first_rounds = first_env or env, first_rounds
         self._rollouts, self._group, self._passes, self._batch_size = rollouts, group, passes, batch_size
         self._demonstrations, self._steps, self._seed, self._slots = demonstrations, steps_per_epoch, seed, slots
         self._replies, self._limits = replies, (window, max_new_tokens)
@@ -131,9 +136,10 @@ class OnlineDataModule(pl.LightningDataModule):
         """Play a round and turn it into rows."""
         algorithm: Any = self.trainer.lightning_module if self.trainer else None
         kept: Sequence[Trajectory] = ()
+        env = self._first_env if number < self._first_rounds else self._env
         for attempt in range(ATTEMPTS):
             with whole(algorithm):
-                played = self._play(algorithm.policy(), self.starts(number * ATTEMPTS + attempt))
+                played = self._play(env, algorithm.policy(), self.starts(number * ATTEMPTS + attempt))
             kept = self._filter(played) if self._filter else played
             if kept:
                 break
@@ -152,14 +158,14 @@ class OnlineDataModule(pl.LightningDataModule):
         seeds = [episode_seed(self._seed, "rollout", play * self._rollouts + i) for i in range(self._rollouts)]
         return [Start(seeds[i - i % self._group], policy_seed=seeds[i]) for i in range(self._rollouts)]
 
-    def _play(self, policy: Any, starts: list[Start]) -> list[Trajectory]:
+    def _play(self, env: Callable[[], TextEnv], policy: Any, starts: list[Start]) -> list[Trajectory]:
         """Play this process's share, collect all shares, and count them."""
         trainer: Any = self.trainer
         rank, world = trainer.global_rank, trainer.world_size
         began = time.perf_counter()
         mine = starts[rank::world]
         told = _Told(len(mine)) if rank == 0 else None
-        share = rollout(self._env, policy, mine, memory=self._memory, slots=self._slots, on_episode=told)
+        share = rollout(env, policy, mine, memory=self._memory, slots=self._slots, on_episode=told)
         played: list[Any] = [None] * len(starts)
         for other, trajectories in enumerate(gathered(share)):
             played[other::world] = trajectories

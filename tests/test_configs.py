@@ -1,5 +1,7 @@
 """Every configuration file composes: each choice of each group, each sweep, each tuned pair."""
 
+import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,7 +75,11 @@ def test_methods_may_practise_in_another_environment(compose: Callable, data_dir
     limits = (played.length - 1, task.make_env().max_steps, task.evaluation_env().max_steps)  # the last one ends it
     assert limits == (7, 100, 100)
     wrong = {"{max_steps: -7}": "max_steps must be at least 1", "{speed: 1}": "has no speed; it has layout"}
-    for changes, said in wrong.items():
-        cfg = compose(*options, f"training.env={changes}")
-        with pytest.raises(ConfigError, match=rf"training\.env: .*{said}"):
+    for name, (changes, said) in itertools.product(("training.env", "training.first.env"), wrong.items()):
+        cfg = compose(*options, f"{name}={changes}")
+        with pytest.raises(ConfigError, match=rf"{re.escape(name)}: .*{said}"):
             build_stage(cfg, cfg.algo, materials)
+    cfg = compose(*options, "training.env={max_steps: 7}", "training.first={rounds: 2, env: {max_steps: 3}}")
+    _, datamodule = build_stage(cfg, cfg.algo, materials)
+    limits = [datamodule.env_of_round(number)().max_steps for number in range(4)]
+    assert limits == [3, 3, 7, 7]

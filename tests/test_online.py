@@ -213,7 +213,7 @@ def test_no_two_rounds_share_a_seed_and_groups_share_their_start(played: list[Tr
 
 def test_episodes_of_a_group_begin_alike_and_differ(played: list[Trajectory]) -> None:
     data, module = online(played, group=4)
-    episodes = attached(data, module, 0)._play(module.policy(), data.starts(0))
+    episodes = attached(data, module, 0)._play(Sights, module.policy(), data.starts(0))
     assert len({one.turns[0].text for one in episodes[:4]}) == 1
     assert len({one.turns[1].text for one in episodes[:4]}) > 1
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from lmrl.callbacks.progress import TrainingProgress
@@ -125,7 +125,8 @@ def _practice(settings: Any, training: Any) -> Any:
         settings.env = changed_env("training.env", settings.env, training.env)
     if training and training.first.env:
         first = changed_env("training.first.env", settings.env, training.first.env)
-        settings = OmegaConf.merge(settings, {"first_env": first, "first_rounds": training.first.rounds})
+        with open_dict(settings):
+            settings.first_env, settings.first_rounds = first, training.first.rounds
     return settings
 
 

@@ -136,7 +136,7 @@ class OnlineDataModule(pl.LightningDataModule):
         """Play a round and turn it into rows."""
         algorithm: Any = self.trainer.lightning_module if self.trainer else None
         kept: Sequence[Trajectory] = ()
-        env = self._first_env if number < self._first_rounds else self._env
+        env = self.env_of_round(number)
         for attempt in range(ATTEMPTS):
             with whole(algorithm):
                 played = self._play(env, algorithm.policy(), self.starts(number * ATTEMPTS + attempt))
@@ -152,6 +152,10 @@ class OnlineDataModule(pl.LightningDataModule):
         rows = algorithm.prepare(episodes)
         self._fresh = len(rows)
         return Rows([*_marked(rows, 0.0), *self._imitation(rows)] if self._demonstrations else rows)
+
+    def env_of_round(self, number: int) -> Callable[[], TextEnv]:
+        """Return what makes the environment of a round, counted from 0."""
+        return self._first_env if number < self._first_rounds else self._env
 
     def starts(self, play: int) -> list[Start]:
         """Return where the episodes of a play begin: no two plays of a run share a seed."""

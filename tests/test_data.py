@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -440,6 +441,41 @@ def test_data_that_were_interrupted_go_on(tmp_path: Path) -> None:
     again = (tmp_path / "played").read_text().split()[len(before) :]
     assert "0" in before
     assert "0" not in again
+
+
+class Endless(SubMazeRecipe):
+    """A recipe that plays for ever, and notes which processes do."""
+
+    folder: Path
+
+    def play(self, index: int) -> Trajectory:
+        (self.folder / f"{os.getpid()}.pid").touch()
+        while True:
+            time.sleep(0.01)
+
+
+def _make_endless(folder: Path) -> None:
+    recipe = Endless(env=Maze, task="maze", trajectories=45)
+    recipe.folder = folder
+    load_or_generate(recipe=recipe, root=folder / "data", workers=2, progress=False)
+
+
+def test_no_process_goes_on_without_the_one_that_started_it(tmp_path: Path) -> None:
+    """However suddenly the making of data ends, its processes do not go on unseen."""
+    parent = get_context("spawn").Process(target=_make_endless, args=(tmp_path,))
+    parent.start()
+    deadline = time.monotonic() + 120
+    while len(pids := [int(file.stem) for file in tmp_path.glob("*.pid")]) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(pids) == 2
+    assert parent.pid not in pids
+    workers = [psutil.Process(pid) for pid in pids]
+    parent.kill()
+    parent.join()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    for worker in alive:
+        worker.kill()
+    assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_data_of_another_task_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Pretrained models of several architectures, adapters, and value heads."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,44 @@ def test_runs_of_empty_squares_are_read_as_squares() -> None:
     assert [codec.decode([token]) for token in codec.encode("K f 3\n")] == ["K f 3\n"]
     with pytest.raises(ValueError, match=r"runs_before='\(' is no regular expression"):
         build(boards, runs_before="(")
+
+
+def test_whole_parts_are_tokens_by_how_frequent_they_are() -> None:
+    """A guess is then one decision; what has no token of its own is written byte by byte, and comes back."""
+    guesses = ["c l o u d\n", "c l o w n\n", "b r o w n\n"]
+    marks = ["g b y b b\n", "b b b b g\n"]
+    ends = r"\A(?!([gyb] ){4}[gyb]\n)[^\n]*\n|[gyb][ \n]"
+    codec = build([*guesses, *marks], vocab_size=400, token_ends=ends, whole=True)
+    assert [len(codec.encode(text)) for text in [*guesses, *marks]] == [1, 1, 1, 5, 5]
+    assert codec.encode("g b y b b\n")[1] == codec.encode("b b b b g\n")[0]
+    for text in [*guesses, *marks, "q u i c k\n", "g g g g g\n", "äß\n"]:
+        assert codec.decode(codec.encode(text)) == text
+    assert len(codec.encode("q u i c k\n")) == 10
+    many = [f"{a} {b} u i {c}\n" for a in "lmnp" for b in "rstv" for c in "dfkt"]
+    few = build([*many, *marks], vocab_size=300, token_ends=ends, whole=True)
+    assert few.size == 300
+    assert few.decode([258]) == "b ", "the most frequent part comes first"
+    assert {len(few.encode(text)) for text in many} == {1, 10}
+
+
+def test_spelled_tokens_begin_alike_as_far_as_their_characters_are() -> None:
+    """Words that share letters at their places begin with similar vectors, in and out; the rest is as without."""
+    words = ["c l o u d\n", "c l o w n\n", "b r i s k\n", "l c u o d\n"]
+    codec = build(words, vocab_size=400, token_ends="\n", whole=True)
+    ids = [codec.encode(word)[0] for word in words]
+    for positions in ("absolute", "relative"):
+        make = partial(backbone.from_scratch, codec, width=256, heads=4, positions=positions, seed=3)
+        plain, spelled = make(), make(spelled=True)
+        for name in ("get_input_embeddings", "get_output_embeddings"):
+            vectors = getattr(spelled, name)().weight.detach()
+            cloud, clown, brisk, mixed = torch.nn.functional.normalize(vectors[ids], dim=-1)
+            assert abs(float(cloud @ clown) - 3 / 5) < 0.2
+            assert abs(float(cloud @ brisk)) < 0.2
+            assert abs(float(cloud @ mixed) - 1 / 5) < 0.2, "a letter elsewhere is another one"
+            assert 0.8 < float(vectors[ids].std() / plain.get_input_embeddings().weight.detach().std()) < 1.2
+            others = [i for i in range(codec.size) if i not in ids]
+            assert torch.equal(vectors[others], getattr(plain, name)().weight[others])
+        assert torch.equal(make(spelled=True).get_input_embeddings().weight, spelled.get_input_embeddings().weight)
 
 
 def test_relative_positions_see_distances_alone() -> None:

@@ -1,5 +1,6 @@
 """CQL, AWR, return-conditioned BC, trajectory DPO, and the stages that come before a method."""
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from lmrl.datamodules.grouped import Groups
 from lmrl.experiment import build_materials, load_task
 from lmrl.models.critic import load_critic
 from lmrl.modules.awr import awr_loss
+from lmrl.modules.bc import BC
 from lmrl.modules.cql import best_value, cql_loss
 from lmrl.modules.dpo import dpo_loss, paired
 from lmrl.modules.rcbc import RCBC, returns_to_go
@@ -54,6 +56,50 @@ def make(compose: Callable, first_episodes: SimpleNamespace) -> Callable[..., Si
         return SimpleNamespace(cfg=cfg, task=task, module=module, data=datamodule, materials=materials)
 
     return made
+
+
+# Behaviour cloning, filtered by action
+
+
+@pytest.mark.parametrize("memory", [None, 1])
+def test_only_actions_that_earned_enough_are_imitated(make: Callable, memory: int | None) -> None:
+    found = make("bc", "algo.module.non_action_weight=0.0")
+    codec = found.materials.codec
+    lm = found.module.lm
+
+    def episode(*rewards: float) -> Trajectory:
+        moves = itertools.cycle(["move up\n", "move down\n"])
+        turns = [Turn("Success\n", False)]
+        for reward in rewards:
+            turns += [Turn(next(moves), True, reward), Turn("Failure\n", False)]
+        return Trajectory(tuple(turns), terminated=True)
+
+    cut = [
+        [tokenize(window, codec) for window in windows(one, memory)]
+        for one in (episode(-1.0, -1.0, 0.0), episode(-3.0, -3.0), episode(0.0))
+    ]
+
+    def module(least: float | None) -> BC:
+        return BC(lm=lambda: lm, codec=codec, optimizer=torch.optim.SGD, steps=1, least_return=least)
+
+    def loss(least: float | None, rows: Sequence[TokenTrajectory]) -> Tensor:
+        return module(least).loss(collate(rows, pad_id=codec.pad_id))[0]
+
+    every = module(None).prepare(cut)
+    assert len(every) == (3 if memory is None else 6)
+    # Returns from each action on: -2, -1, 0; -6, -3; 0.
+    kept = {least: [int(row.extras["imitated"].sum()) for row in module(least).prepare(cut)] for least in (0, -1, -3)}
+    if memory is None:
+        assert [len(rows) for rows in kept.values()] == [2, 2, 3]
+    size = len(codec.encode("move up\n"))
+    assert len(codec.encode("move down\n")) == size
+    assert {least: sum(rows) / size for least, rows in kept.items()} == {0: 2, -1: 3, -3: 5}
+    # What is not imitated adds nothing: the loss is the mean over the last actions alone.
+    single = [[tokenize(window, codec) for window in windows(episode(-1.0, -1.0, 0.0), memory)]]
+    log_probs = module(None).action_log_probs(lm, collate(module(None).prepare(single), pad_id=codec.pad_id))
+    close(loss(0, module(0).prepare(single)), -float(log_probs[-size:].mean()))
+    with pytest.raises(ValueError, match=r"least_return=0.5: from no action of the data on was that much earned"):
+        module(0.5).prepare(cut)
 
 
 # CQL

@@ -163,9 +163,9 @@ def evaluation_env(cfg: DictConfig) -> Any:
 
 def build_materials(cfg: DictConfig, task: Task) -> Materials:
     """Build tokenizer and model factory, and make sure that the tokenizer can write the task."""
-    texts = {turn.text for trajectory in task.dataset.trajectories for turn in trajectory.turns}
-    codec = build("model.tokenizer", instantiate(cfg.model.tokenizer), sorted(texts))
-    build("model", codec.check, sorted(texts))
+    texts = [turn.text for trajectory in task.dataset.trajectories for turn in trajectory.turns]
+    codec = build("model.tokenizer", instantiate(cfg.model.tokenizer), texts)
+    build("model", codec.check, sorted(set(texts)))
     lm = partial(build, "model.lm", instantiate(cfg.model.lm), codec)
     return Materials(codec, lm, task.dataset.trajectories)
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, Protocol, runtime_checkable
 
 from lmrl.data import store
@@ -155,7 +156,7 @@ def _shards(
     """Write all files; yield the number and the sums of each when it is finished."""
     waiting = iter(enumerate(bounds))
     # Spawned, not forked: this process may hold threads and engines, which do not survive a fork.
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread)
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin)
     running: dict[Future[Mapping[str, float]], int] = {}
     try:
         while True:
@@ -169,6 +170,9 @@ def _shards(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_thread() -> None:
-    """Let each process use one core."""
+def _begin() -> None:
+    """Let each process use one core, and none go on without the one that started it, however that ended."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -14,6 +14,8 @@ from lmrl.text.trajectory import Trajectory, windows
 
 Episodes = list[list[TokenTrajectory]]
 """The rows of each episode, in order of time."""
+_AT_ONCE = 1000
+"""Episodes whose texts are encoded together: few enough that the codec still remembers them when they are cut."""
 
 
 def cut(
@@ -32,8 +34,12 @@ def cut(
     Raises:
         ValueError: there is no action at all, or a row is longer than the model can read.
     """
-    rows = [[tokenize(window, codec) for window in windows(one, memory, replies)] for one in trajectories]
-    episodes = [episode for episode in rows if episode]
+    episodes: Episodes = []
+    for first in range(0, len(trajectories), _AT_ONCE):
+        some = trajectories[first : first + _AT_ONCE]
+        codec.remember(turn.text for one in some for turn in one.turns if turn.tokens is None)
+        rows = [[tokenize(window, codec) for window in windows(one, memory, replies)] for one in some]
+        episodes += [episode for episode in rows if episode]
     if not episodes:
         raise ValueError("no trajectory of the data has an action to train on")
     flat = [row for episode in episodes for row in episode]

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from lmrl.models.tokenizer import check_path
 from lmrl.text.codec import Codec
 
+_WHITE_SPACE = str.maketrans("", "", "ĠĊ")
+"""Space and line break as byte-level tokenizers write them."""
+
 
 def from_scratch(
     codec: Codec,
@@ -21,6 +24,7 @@ def from_scratch(
     window: int = 1024,
     positions: str = "absolute",
     init_scale: float = 1.0,
+    spelled: bool = False,
     seed: int = 0,
 ) -> nn.Module:
     """Build a small transformer with random weights for the tokenizer's vocabulary.
@@ -37,6 +41,8 @@ def from_scratch(
         positions: `absolute`, a GPT-2, which learns a vector for each place; or `relative`, a Llama, whose attention
             sees how far apart two tokens are (rotary), and learns such a pattern once for all places.
         init_scale: scale of the initial weights.
+        spelled: whether tokens of several characters begin as the sum of vectors for each character at its place, so
+            that words are alike as far as their letters are, and ranks of a board as far as their squares are.
         seed: seed of the initial weights, apart from all other randomness.
 
     Raises:
@@ -55,7 +61,30 @@ def from_scratch(
     config = _configuration(positions, width, common)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config)
+        lm = AutoModelForCausalLM.from_config(config)
+        if spelled:
+            _spell(lm, codec, init_scale / width**0.5)
+        return lm
+
+
+@torch.no_grad()
+def _spell(lm: Any, codec: Codec, scale: float) -> None:
+    """Let the vectors of tokens of several characters begin as sums over their characters.
+
+    White space is left out: it stands between characters, and would make all tokens alike.
+    """
+    vectors: dict[tuple[int, str], Tensor] = {}
+    embeddings = {id(m.weight): m.weight for m in (lm.get_input_embeddings(), lm.get_output_embeddings())}
+    for token, i in sorted(codec.tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        characters = token.translate(_WHITE_SPACE)
+        if len(characters) < 2 or i in codec.tokenizer.all_special_ids:
+            continue
+        for place in enumerate(characters):
+            if place not in vectors:
+                vectors[place] = torch.randn(lm.config.hidden_size) * scale
+        total = torch.stack([vectors[place] for place in enumerate(characters)]).sum(0) / len(characters) ** 0.5
+        for weight in embeddings.values():
+            weight[i] = total
 
 
 def _configuration(positions: str, width: int, common: dict[str, Any]) -> Any:

@@ -14,13 +14,18 @@ _ENOUGH = 20_000
 
 
 def build(
-    texts: Iterable[str], *, vocab_size: int = 512, token_ends: str | None = None, runs_before: str | None = None
+    texts: Iterable[str],
+    *,
+    vocab_size: int = 512,
+    token_ends: str | None = None,
+    runs_before: str | None = None,
+    whole: bool = False,
 ) -> Codec:
-    """Train a byte-level BPE tokenizer on the texts of a task.
+    """Build a byte-level tokenizer from the texts of a task.
 
-    Merges may cross words, because the texts of a game are made of a few fixed phrases, and an observation of 8
-    tokens trains several times faster than one of 33. Any text can be encoded. The result depends on nothing but the
-    set of texts.
+    Its merges are trained (BPE) and may cross words, because the texts of a game are made of a few fixed phrases, and
+    an observation of 8 tokens trains several times faster than one of 33. Any text can be encoded. The result depends
+    on nothing but the set of texts, or, if parts are `whole`, on the texts.
 
     Args:
         texts: the texts.
@@ -31,6 +36,9 @@ def build(
             squares), and the tokenizer reads that many dots, separated by spaces, in their place: `3` as `. . .`, so
             that each square has its place. Two runs side by side would come back as one; boards have none.
             `token_ends` is about the text with dots. `None`: digits are digits.
+        whole: whether the parts that `token_ends` cuts a text into are tokens as they are, the most frequent ones as
+            far as `vocab_size` allows, instead of what merges make of them: a word that is guessed is then one
+            decision. Parts that have no place are written byte by byte.
 
     Raises:
         ValueError: the vocabulary is too small for the 256 bytes and the special tokens, or `token_ends` or
@@ -51,15 +59,19 @@ def build(
     if runs_before is not None:
         raw.normalizer, unpacked = _runs(runs_before)
         raw.decoder = decoders.Sequence([raw.decoder, *unpacked])
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[PAD, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    # Each distinct text counts once: merges then do not depend on how often the data repeats a state.
-    distinct = sorted(set(texts))
-    raw.train_from_iterator(distinct[:: max(-(-len(distinct) // _ENOUGH), 1)], trainer)
+    if whole:
+        raw.model = _parts(raw, texts, vocab_size)
+        raw.add_special_tokens([PAD, END])
+    else:
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[PAD, END],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        # Each distinct text counts once: merges then do not depend on how often the data repeats a state.
+        distinct = sorted(set(texts))
+        raw.train_from_iterator(distinct[:: max(-(-len(distinct) // _ENOUGH), 1)], trainer)
     return Codec(PreTrainedTokenizerFast(tokenizer_object=raw, pad_token=PAD, eos_token=END))
 
 
@@ -71,6 +83,21 @@ def _regex(name: str, pattern: str) -> Any:
         return Regex(pattern)
     except Exception as error:  # tokenizers raises nothing more special
         raise ValueError(f"model.tokenizer.{name}={pattern!r} is no regular expression: {error}") from error
+
+
+def _parts(raw: Any, texts: Iterable[str], vocab_size: int) -> Any:
+    """Return a model without merges, which knows the bytes and the parts that are most frequent in all texts."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    counted: Any = Tokenizer(models.WordLevel())
+    counted.pre_tokenizer = raw.pre_tokenizer
+    if raw.normalizer is not None:
+        counted.normalizer = raw.normalizer
+    first = [PAD, END, *alphabet]
+    trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=first, show_progress=False)
+    counted.train_from_iterator(texts, trainer)
+    return models.BPE(vocab=counted.get_vocab(), merges=[], ignore_merges=True)
 
 
 def _runs(before: str) -> tuple[Any, list[Any]]:

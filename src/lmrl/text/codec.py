@@ -54,11 +54,24 @@ class Codec:
         """Return the ids of one turn's text; special tokens written inside the text are treated as plain text."""
         ids = self._cache.get(text)
         if ids is None:
-            if len(self._cache) >= _KEPT:  # observations repeat a lot, but a long run must not grow for ever
-                self._cache.clear()
-            encoding = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-            ids = self._cache[text] = tuple(encoding["input_ids"])
+            self._keep([text], self._encode_all([text]))
+            ids = self._cache[text]
         return ids
+
+    def remember(self, texts: Iterable[str]) -> None:
+        """Encode many texts at once, which is several times as fast as one by one; `encode` then finds them."""
+        new = list(dict.fromkeys(text for text in texts if text not in self._cache))
+        for some in (new[first : first + _AT_ONCE] for first in range(0, len(new), _AT_ONCE)):
+            self._keep(some, self._encode_all(some))
+
+    def _encode_all(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+    def _keep(self, texts: list[str], encoded: list[list[int]]) -> None:
+        """Remember ids; observations repeat a lot, but a long run must not grow for ever."""
+        if len(self._cache) + len(texts) > _KEPT:
+            self._cache.clear()
+        self._cache.update((text, tuple(ids)) for text, ids in zip(texts, encoded, strict=True))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of `ids`, byte for byte as far as the tokenizer allows."""
@@ -80,14 +93,13 @@ class Codec:
         """
         every = list(texts)
         for some in (every[first : first + _AT_ONCE] for first in range(0, len(every), _AT_ONCE)):
-            encoded = self.tokenizer(some, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            encoded = self._encode_all(some)
             decoded = self.tokenizer.batch_decode(
                 encoded, skip_special_tokens=False, clean_up_tokenization_spaces=False
             )
             for text, ids, said in zip(some, encoded, decoded, strict=True):
                 self._check_one(text, ids, said)
-                if len(self._cache) < _KEPT:
-                    self._cache[text] = tuple(ids)
+            self._keep(some, encoded)
 
     def _check_one(self, text: str, ids: Sequence[int], said: str) -> None:
         """Make sure that a text came back from the tokenizer as it was."""

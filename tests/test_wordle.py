@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmrl.data.filters import Successful
 from lmrl.data.generate import Recipe, load_or_generate
 from lmrl.data.store import Summary
 from lmrl.data.wordle_published import PublishedWordle
@@ -483,7 +484,8 @@ def test_configuration_makes_the_task(compose: Callable, tmp_path: Path) -> None
     assert data.trajectories == [small().play(index) for index in range(20)]
     assert data.recipe["wordle"] | {"bad_word_reward": -1.0} == env.settings == Wordle().settings
     assert data.recipe["prob_smart"] == 1 / 3
-    assert instantiate(cfg.algo.datamodule.filter).fraction == 0.3
+    assert isinstance(instantiate(cfg.algo.datamodule.filter), Successful)
+    assert cfg.algo.module.least_return == 0
     assert max(len(action) for action in env.legal_actions()) <= cfg.task.max_new_tokens
     file = tmp_path / "published.jsonl"
     file.write_text(json.dumps(GAME))

@@ -36,43 +36,37 @@ def build(
             squares), and the tokenizer reads that many dots, separated by spaces, in their place: `3` as `. . .`, so
             that each square has its place. Two runs side by side would come back as one; boards have none.
             `token_ends` is about the text with dots. `None`: digits are digits.
-        whole: whether the parts that `token_ends` cuts a text into are tokens as they are, the most frequent ones as
-            far as `vocab_size` allows, instead of what merges make of them: a word that is guessed is then one
-            decision. Parts that have no place are written byte by byte.
+        whole: whether the parts between `token_ends` are tokens as they are, the most frequent as far as `vocab_size`
+            allows, instead of what merges make of them: a guessed word is one decision. Others are written in bytes.
 
     Raises:
         ValueError: the vocabulary is too small for the 256 bytes and the special tokens, or `token_ends` or
             `runs_before` is no regular expression.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
 
     if vocab_size < 300:
         raise ValueError(f"model.tokenizer.vocab_size must be at least 300 (256 bytes and merges), got {vocab_size}")
-    cut: Any = pre_tokenizers.Digits(individual_digits=True)
-    if token_ends is not None:
-        cut = pre_tokenizers.Split(_regex("token_ends", token_ends), behavior="merged_with_previous")
     raw: Any = Tokenizer(models.BPE())
-    by_byte = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    raw.pre_tokenizer = pre_tokenizers.Sequence([cut, by_byte])
+    raw.pre_tokenizer = _cuts(token_ends)
     raw.decoder = decoders.ByteLevel()
     if runs_before is not None:
         raw.normalizer, unpacked = _runs(runs_before)
         raw.decoder = decoders.Sequence([raw.decoder, *unpacked])
-    if whole:
-        raw.model = _parts(raw, texts, vocab_size)
-        raw.add_special_tokens([PAD, END])
-    else:
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=[PAD, END],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        # Each distinct text counts once: merges then do not depend on how often the data repeats a state.
-        distinct = sorted(set(texts))
-        raw.train_from_iterator(distinct[:: max(-(-len(distinct) // _ENOUGH), 1)], trainer)
+    (_keep_parts if whole else _merge)(raw, texts, vocab_size)
     return Codec(PreTrainedTokenizerFast(tokenizer_object=raw, pad_token=PAD, eos_token=END))
+
+
+def _cuts(token_ends: str | None) -> Any:
+    """Return what cuts texts into parts and writes them as bytes."""
+    from tokenizers import pre_tokenizers
+
+    cut: Any = pre_tokenizers.Digits(individual_digits=True)
+    if token_ends is not None:
+        cut = pre_tokenizers.Split(_regex("token_ends", token_ends), behavior="merged_with_previous")
+    by_byte = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return pre_tokenizers.Sequence([cut, by_byte])
 
 
 def _regex(name: str, pattern: str) -> Any:
@@ -85,8 +79,23 @@ def _regex(name: str, pattern: str) -> Any:
         raise ValueError(f"model.tokenizer.{name}={pattern!r} is no regular expression: {error}") from error
 
 
-def _parts(raw: Any, texts: Iterable[str], vocab_size: int) -> Any:
-    """Return a model without merges, which knows the bytes and the parts that are most frequent in all texts."""
+def _merge(raw: Any, texts: Iterable[str], vocab_size: int) -> None:
+    """Train a tokenizer's merges."""
+    from tokenizers import pre_tokenizers, trainers
+
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    # Each distinct text counts once: merges then do not depend on how often the data repeats a state.
+    distinct = sorted(set(texts))
+    raw.train_from_iterator(distinct[:: max(-(-len(distinct) // _ENOUGH), 1)], trainer)
+
+
+def _keep_parts(raw: Any, texts: Iterable[str], vocab_size: int) -> None:
+    """Give a tokenizer no merges, but the bytes and the parts that are most frequent in all texts."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -97,7 +106,8 @@ def _parts(raw: Any, texts: Iterable[str], vocab_size: int) -> Any:
     first = [PAD, END, *alphabet]
     trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=first, show_progress=False)
     counted.train_from_iterator(texts, trainer)
-    return models.BPE(vocab=counted.get_vocab(), merges=[], ignore_merges=True)
+    raw.model = models.BPE(vocab=counted.get_vocab(), merges=[], ignore_merges=True)
+    raw.add_special_tokens([PAD, END])
 
 
 def _runs(before: str) -> tuple[Any, list[Any]]:

@@ -77,7 +77,8 @@ def build_module(cfg: DictConfig, stage: DictConfig, materials: Materials) -> Al
         ConfigError: a hyper-parameter is out of range, unknown, or does not fit the model.
     """
     torch.manual_seed(cfg.seed)  # new weights must not depend on what came before, such as whether a prior was reused
-    optimizer = instantiate(cfg.model.optimizer, lr=cfg.model.optimizer.lr * stage.lr_scale)
+    settings = stage.get("optimizer") or cfg.model.optimizer  # a stage may have an optimizer of its own
+    optimizer = instantiate(settings, lr=cfg.model.optimizer.lr * stage.lr_scale)
     # Hydra would copy live objects that are passed to `instantiate`; a partial is called with them as they are.
     return build(
         "algo.module",

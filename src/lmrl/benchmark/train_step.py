@@ -166,7 +166,8 @@ def plain_step(workload: Workload, plain: PlainILQL) -> Step:
     """Return the plain training step: AdamW as it comes, with the same settings."""
     ours = workload.module.configure_optimizers()["optimizer"]
     same = {name: ours.defaults[name] for name in ("betas", "eps", "weight_decay")}
-    rates = [group["initial_lr"] for group in ours.param_groups]
+    # The trunk's matrices are a group of their own, at the rate of the rest of the trunk.
+    rates = [group["initial_lr"] for group in ours.param_groups if not group.get("matrices")]
     groups = [{"params": part, "lr": rate} for part, rate in zip(plain.groups(), rates, strict=True)]
     optimizer = torch.optim.AdamW(groups, **same)
     plain.train()

@@ -149,6 +149,12 @@ def trunk(lm: Any) -> nn.Module:
     return inner.base_model
 
 
+def matrices(lm: Any) -> list[nn.Parameter]:
+    """Return the trained weight matrices of the trunk, which turn one hidden state into another: no embeddings."""
+    inner = (m for m in trunk(lm).modules() if not isinstance(m, nn.Embedding))
+    return [p for m in inner for p in m.parameters(recurse=False) if p.requires_grad and p.ndim == 2]
+
+
 def lm_logits(lm: Any, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
     """Apply the language-model head to hidden states of the trunk."""
     return lm.get_output_embeddings()(hidden)

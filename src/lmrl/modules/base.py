@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lmrl.functional import log_prob, one_batch, over_processes, warmup_then
 from lmrl.hyperparameters import Count, Decay, Positive, PositiveCount, PositiveShare, checked
-from lmrl.models.backbone import hidden_states, lm_logits, save, trunk
+from lmrl.models.backbone import hidden_states, lm_logits, matrices, save, trunk
 from lmrl.models.cache import evaluation
 from lmrl.models.sharding import gathered, is_sharded, shard, whole
 from lmrl.policies.core import Policy
@@ -254,11 +254,15 @@ class Algorithm(pl.LightningModule, ABC):
         """Update what follows the trained weights, such as target networks."""
 
     def configure_optimizers(self) -> Any:
-        """Optimize the language model, and value heads at their own rate, on one schedule."""
-        trained = [p for p in self.lm.parameters() if p.requires_grad]
-        own = {id(p) for p in self.lm.parameters()}
+        """Optimize the language model, and value heads at their own rate, on one schedule.
+
+        Matrices inside the language model are a group of their own, which some optimizers treat in another way.
+        """
+        inner = matrices(self.lm)
+        own, special = {id(p) for p in self.lm.parameters()}, {id(p) for p in inner}
+        outer = [p for p in self.lm.parameters() if p.requires_grad and id(p) not in special]
         heads = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
-        optimizer = self._optimizer([{"params": trained}])
+        optimizer = self._optimizer([{"params": outer}, {"params": inner, "matrices": True}])
         if heads:
             optimizer.add_param_group({"params": heads, "lr": optimizer.defaults["lr"] * self._head_lr_scale})
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)

@@ -149,10 +149,17 @@ def trunk(lm: Any) -> nn.Module:
     return inner.base_model
 
 
-def matrices(lm: Any) -> list[nn.Parameter]:
-    """Return the trained weight matrices of the trunk, which turn one hidden state into another: no embeddings."""
-    inner = (m for m in trunk(lm).modules() if not isinstance(m, nn.Embedding))
-    return [p for m in inner for p in m.parameters(recurse=False) if p.requires_grad and p.ndim == 2]
+def parameter_groups(lm: Any) -> list[dict[str, Any]]:
+    """Return what is trained of a language model, as groups for an optimizer.
+
+    The weight matrices inside the trunk, which turn one hidden state into another, are a group with `matrices: true`,
+    which some optimizers treat in another way. Embeddings are in the first group.
+    """
+    layers = [m for m in trunk(lm).modules() if not isinstance(m, nn.Embedding)]
+    inner = [p for m in layers for p in m.parameters(recurse=False) if p.requires_grad and p.ndim == 2]
+    special = {id(p) for p in inner}
+    outer = [p for p in lm.parameters() if p.requires_grad and id(p) not in special]
+    return [{"params": outer}, {"params": inner, "matrices": True}]
 
 
 def lm_logits(lm: Any, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:

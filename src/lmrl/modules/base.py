@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lmrl.functional import log_prob, one_batch, over_processes, warmup_then
 from lmrl.hyperparameters import Count, Decay, Positive, PositiveCount, PositiveShare, checked
-from lmrl.models.backbone import hidden_states, lm_logits, matrices, save, trunk
+from lmrl.models.backbone import hidden_states, lm_logits, parameter_groups, save, trunk
 from lmrl.models.cache import evaluation
 from lmrl.models.sharding import gathered, is_sharded, shard, whole
 from lmrl.policies.core import Policy
@@ -254,15 +254,10 @@ class Algorithm(pl.LightningModule, ABC):
         """Update what follows the trained weights, such as target networks."""
 
     def configure_optimizers(self) -> Any:
-        """Optimize the language model, and value heads at their own rate, on one schedule.
-
-        Matrices inside the language model are a group of their own, which some optimizers treat in another way.
-        """
-        inner = matrices(self.lm)
-        own, special = {id(p) for p in self.lm.parameters()}, {id(p) for p in inner}
-        outer = [p for p in self.lm.parameters() if p.requires_grad and id(p) not in special]
+        """Optimize the language model, and value heads at their own rate, on one schedule."""
+        own = {id(p) for p in self.lm.parameters()}
         heads = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
-        optimizer = self._optimizer([{"params": outer}, {"params": inner, "matrices": True}])
+        optimizer = self._optimizer(parameter_groups(self.lm))
         if heads:
             optimizer.add_param_group({"params": heads, "lr": optimizer.defaults["lr"] * self._head_lr_scale})
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)

@@ -37,8 +37,8 @@ class Muon(torch.optim.AdamW):
     """Momentum, orthogonalized, for parameter groups with `matrices: true`; AdamW for the other groups.
 
     A step moves the entries of a matrix by `matrix_scale` times the learning rate, root mean square, whatever its
-    shape. In a small transformer from random weights that has to find out what its tokens are made of, this needs
-    about half of AdamW's steps (docs/results.md).
+    shape. A small transformer from random weights, which has to find out what its tokens are made of, begins to learn
+    after about half of AdamW's steps; where it ends was the same (docs/results.md).
 
     Sources: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); Liu et al. 2025 (arXiv 2502.16982), eq. 4, for
     steps whose size does not depend on the shape.

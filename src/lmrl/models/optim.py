@@ -8,26 +8,23 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from lmrl.hyperparameters import NonNegative, Positive, PositiveCount, Share, checked
+from lmrl.hyperparameters import NonNegative, Positive, Share, checked
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the iteration of Jordan et al. 2024, which has the steepest slope at 0."""
+"""Coefficients of the Newton-Schulz iteration of Jordan et al. 2024, which has the steepest slope at 0."""
+_ITERATIONS = 5
 
 
-def orthogonalized(matrix: Float[Tensor, "m n"], iterations: int = 5) -> Float[Tensor, "m n"]:
+def orthogonalized(matrix: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
     """Return U V^T of a matrix U S V^T, roughly: singular values come to lie between 0.7 and 1.2.
 
     In the matrix's own precision, as bfloat16 (PyTorch's `torch.optim.Muon`) is slow on processors without it.
-
-    Args:
-        matrix: any matrix.
-        iterations: Newton-Schulz iterations.
     """
     a, b, c = _QUINTIC
     is_tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if is_tall else matrix
     x = x / x.norm().clamp_min(1e-7)
-    for _ in range(iterations):
+    for _ in range(_ITERATIONS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if is_tall else x
@@ -40,15 +37,14 @@ class Muon(torch.optim.AdamW):
     shape. A small transformer from random weights, which has to find out what its tokens are made of, begins to learn
     after about half of AdamW's steps; where it ends was the same (docs/results.md).
 
-    Sources: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); Liu et al. 2025 (arXiv 2502.16982), eq. 4, for
-    steps whose size does not depend on the shape.
+    Sources: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); Liu et al. 2025 (arXiv 2502.16982), for steps
+    whose size does not depend on the shape.
 
     Args:
         params: parameters or groups of them.
         lr: learning rate of all of them.
         matrix_scale: size of a matrix's step relative to the learning rate, above 0.
         momentum: of the matrices, in [0, 1].
-        iterations: Newton-Schulz iterations.
         betas: of AdamW.
         eps: of AdamW, above 0.
         weight_decay: of all parameters, at least 0.
@@ -63,14 +59,13 @@ class Muon(torch.optim.AdamW):
         lr: Positive = 1e-3,
         matrix_scale: Positive = 1.5,
         momentum: Share = 0.95,
-        iterations: PositiveCount = 5,
         betas: Any = (0.9, 0.99),
         eps: Positive = 1e-8,
         weight_decay: NonNegative = 0.0,
         fused: bool = True,
     ) -> None:
         super().__init__(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, fused=fused)
-        self.matrix_scale, self.momentum, self.iterations = matrix_scale, momentum, iterations
+        self.matrix_scale, self.momentum = matrix_scale, momentum
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -102,14 +97,14 @@ class Muon(torch.optim.AdamW):
         if isinstance(matrix, DTensor):
             raise ValueError(
                 "lmrl.models.optim.Muon needs whole matrices, and this hardware spreads them over processes (fsdp): "
-                "choose another strategy, or torch.optim.AdamW as the optimizer"
+                "choose another strategy, or the model's optimizer (optimizer=null of the stage, such as algo.prior)"
             )
         state = self.state[matrix]
         if not state:  # AdamW looks for `step` in all states that it loads
             state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(matrix)
         state["step"] += 1
         state["momentum"].mul_(self.momentum).add_(matrix.grad)
-        direction = orthogonalized(matrix.grad + self.momentum * state["momentum"], self.iterations)
+        direction = orthogonalized(matrix.grad + self.momentum * state["momentum"])
         size = self.matrix_scale * group["lr"]
         matrix.mul_(1 - group["lr"] * group["weight_decay"])
         matrix.add_(direction, alpha=-size * max(matrix.shape) ** 0.5)  # an orthogonal matrix has RMS 1 / sqrt(max)

@@ -182,8 +182,23 @@ def test_the_price_of_illegal_moves_is_all_that_practice_changes() -> None:
     assert cheap.settings == at(MATE_IN_ONE).settings
     for task in ("chess", "endgames"):
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = compose("config", overrides=[f"task={task}", "algo=ppo", "task.env.illegal_reward=-0.1"])
-        assert changed_env("evaluation.env", cfg.task.env, cfg.evaluation.env).illegal_reward == -1.0
+            changes = ["task.env.illegal_reward=-0.1", "task.env.max_illegal=3"]
+            cfg = compose("config", overrides=[f"task={task}", "algo=ppo", *changes])
+        reported = changed_env("evaluation.env", cfg.task.env, cfg.evaluation.env)
+        assert (reported.illegal_reward, reported.max_illegal) == (-1.0, None)
+
+
+def test_illegal_moves_one_after_another_can_end_practice() -> None:
+    """A legal move between them begins the count anew, as does a new game; the last one is paid like any other."""
+    env = at("4k3/8/8/8/8/8/8/R3K3 w - - 0 1", max_illegal=2)
+    assert env.settings == at(MATE_IN_ONE).settings
+    for _ in range(2):
+        results = [env.step(move)[1:4] for move in ("K e 9\n", "R a 2\n", "K e 9\n", "R a 9\n")]
+        assert [result[0] for result in results] == [-1.0, 0.0, -1.0, -1.0]
+        assert [result[1:] for result in results] == [(False, False)] * 3 + [(False, True)]
+        with pytest.raises(RuntimeError, match="reset"):
+            env.step("R a 3\n")
+        env.reset(options={"fen": "4k3/8/8/8/8/8/8/R3K3 w - - 0 1"})
 
 
 def test_mate_with_the_last_turn_is_a_win() -> None:
@@ -237,6 +252,7 @@ def test_environments_travel_to_other_processes() -> None:
     [
         ({"opponent": "weak"}, "opponent must be one of reference, depth1"),
         ({"max_moves": 0}, "max_moves must be at least 1"),
+        ({"max_illegal": 0}, r"max_illegal must be at least 1 \(or null\), got 0"),
         ({"illegal_reward": math.nan}, "illegal_reward must be a finite number, got nan"),
         ({"positions": ["kQ"]}, "'kQ' is not a set of pieces"),
         ({"positions": ["kKK"]}, "'kKK' is not a set of pieces"),

@@ -1,6 +1,7 @@
 """Online methods: their estimates against the reference and by hand, and the episodes that they collect."""
 
 import itertools
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from worlds import Sights, byte_level, random_lm
 from lmrl.datamodules.online import OnlineDataModule
 from lmrl.datamodules.replay import Replay
 from lmrl.datamodules.sampling import EpochSampler, Mixed
+from lmrl.functional import entropy
 from lmrl.modules.bc import BC
 from lmrl.modules.grpo import GRPO, group_advantages, grpo_loss
 from lmrl.modules.ppo import PPO, gae, kl, ppo_loss, turn_gae
@@ -145,6 +147,28 @@ def test_the_first_step_of_a_round_has_ratio_one(played: list[Trajectory]) -> No
     assert logs["approx_kl"] < 1e-9
     assert logs["clip_fraction"] == 0
     assert abs(float(np.mean(np.concatenate([row.extras["advantages"] for row in rows])))) < 1e-5
+
+
+def test_a_step_of_the_entropy_bonus_makes_the_policy_less_certain(played: list[Trajectory]) -> None:
+    """H of k equally likely tokens is log k; the bonus is part of the loss, and its gradient points to a larger H."""
+    some = torch.tensor([[0.0] * 4, [3.0, 3.0, -1e30, torch.finfo(torch.float32).min]])
+    torch.testing.assert_close(entropy(some), torch.tensor([4.0, 2.0]).log())
+    codec = byte_level()
+    losses = []
+    for weight in (0.0, 0.5):
+        module = PPO(lm=lambda: random_lm("gpt2", codec.size), codec=codec, gamma=0.9, value_weight=0.0,
+                     entropy_weight=weight, **COMMON)  # fmt: skip
+        rows = [[tokenize(w, codec) for w in windows(t, None)] for t in played]
+        batch = collate(module.prepare(rows), pad_id=codec.pad_id)
+        batch.extras["advantages"].zero_()
+        loss, logs = module.loss(batch)
+        losses.append(float(loss.detach()))
+        before = float(logs["entropy"])
+    assert losses == pytest.approx([0.0, -0.5 * before], abs=1e-6)
+    assert 0 < before < math.log(codec.size)
+    loss.backward()
+    torch.optim.SGD(module.lm.parameters(), lr=0.1).step()
+    assert float(module.loss(batch)[1]["entropy"]) > before
 
 
 def test_the_kl_weight_follows_its_target(played: list[Trajectory]) -> None:

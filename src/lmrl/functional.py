@@ -60,6 +60,12 @@ def log_prob(logits: Float[Tensor, "N V"], actions: Int[Tensor, " N"]) -> Float[
     return -F.cross_entropy(logits.float(), actions, reduction="none")
 
 
+def entropy(logits: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
+    """Entropy of the softmax of each row of logits, in nats."""
+    log_probs = logits.float().log_softmax(-1)
+    return -(log_probs.exp() * log_probs).sum(-1)
+
+
 def expectile_weight(advantage: Float[Tensor, " N"], expectile: float) -> Float[Tensor, " N"]:
     """Weight of a squared error in expectile regression: tau where the target is not below the value, else 1 - tau.
 

@@ -141,6 +141,8 @@ class Chess(TextEnv):
         max_moves: turns before the episode is cut off.
         illegal_reward: what an illegal or unreadable move pays. At -1 an agent that makes many of them learns to end
             the game soon, whatever that costs; a smaller price while training leaves winning worth more.
+        max_illegal: illegal or unreadable texts, one after another, before the episode is cut off. `None`: any number.
+            While training, it keeps a position in which nothing legal is found from filling the rest of the game.
         engine_path: Stockfish's file. `None`: `STOCKFISH_PATH`, or where packages put it.
         processes: how many engines answer at once. `None`: 2, or 1 on a single core.
 
@@ -162,16 +164,19 @@ class Chess(TextEnv):
         depth: int = 14,
         max_moves: int = 400,
         illegal_reward: float = ILLEGAL_REWARD,
+        max_illegal: int | None = None,
         engine_path: str | None = None,
         processes: int | None = None,
     ) -> None:
         super().__init__()
         if max_moves < 1:
             raise ValueError(f"chess: max_moves must be at least 1, got {max_moves}")
+        if max_illegal is not None and max_illegal < 1:
+            raise ValueError(f"chess: max_illegal must be at least 1 (or null), got {max_illegal}")
         if not math.isfinite(illegal_reward):
             raise ValueError(f"chess: illegal_reward must be a finite number, got {illegal_reward}")
         self.starts, self.max_moves = Starts(positions), max_moves
-        self.illegal_reward = float(illegal_reward)
+        self.illegal_reward, self.max_illegal = float(illegal_reward), max_illegal
         strength = Strength(opponent, elo, seconds, nodes, depth)
         self.partner = _shared_player(strength, find_engine(engine_path), processes)
         """Black, shared by all environments alike."""
@@ -184,6 +189,7 @@ class Chess(TextEnv):
         self.board = Board()
         """The position and how it came about."""
         self._turns: int | None = None
+        self._illegal = 0  # one after another, up to now
         self._move: _Move | None = None
 
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
@@ -201,7 +207,7 @@ class Chess(TextEnv):
         self.board = read_state(options.get("fen", drawn))
         if not self.board.turn or self.board.is_game_over():
             raise ValueError(f"chess: White must be to move, and the game not over, in {self.board.fen()!r}")
-        self._turns, self._move = 0, None
+        self._turns, self._illegal, self._move = 0, 0, None
         return state_text(self.board), {}
 
     def step(self, action: str) -> StepResult:
@@ -249,8 +255,10 @@ class Chess(TextEnv):
                 raise RuntimeError(f"chess: the opponent's reply {reply.text!r} is illegal at {self.board.fen()!r}")
             self.board.push(move)
         is_invalid = kind is _Move.INVALID
+        self._illegal = self._illegal + 1 if is_invalid else 0
         outcome = None if is_invalid else self.board.outcome()
-        truncated = outcome is None and self._turns >= self.max_moves
+        is_stuck = self.max_illegal is not None and self._illegal >= self.max_illegal
+        truncated = outcome is None and (self._turns >= self.max_moves or is_stuck)
         success = outcome is not None and outcome.winner is True
         info = {"success": success, "is_invalid": is_invalid, "opponent": self.partner.strength.name}
         if outcome is not None or truncated:

@@ -10,7 +10,7 @@ A is whitened over the round, G is not. Then, for some passes over the round, wi
 
     L_pi = mean max(-A rho, -A clip(rho, 1 - eps, 1 + eps))
     L_V  = 1/2 mean max((V - G)^2, (clip(V, V_old - eps_v, V_old + eps_v) - G)^2)
-    L    = L_pi + c_V L_V + c_bc L_bc                        L_bc: behaviour cloning of demonstrations
+    L    = L_pi + c_V L_V - c_H H + c_bc L_bc                H: mean entropy of pi; L_bc: cloning of demonstrations
 
 kappa is fixed, or follows a target: kappa <- kappa (1 + clip(KL / target - 1, -.2, .2) n / horizon) after n episodes.
 With `discount_per: turn` gamma and lambda apply between actions only; with `advantage_per: turn` an action is one step
@@ -33,7 +33,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lmrl.functional import log_prob, weighted_mean
+from lmrl.functional import entropy, log_prob, weighted_mean
 from lmrl.hyperparameters import NonNegative, Positive, PositiveShare, Share, checked
 from lmrl.models.backbone import width
 from lmrl.models.heads import ValueHead
@@ -149,6 +149,7 @@ class PPO(Algorithm):
         kl_weight: kappa in the beginning, at least 0.
         kl_target: the KL that kappa follows, in nats per token; `None`: kappa is fixed.
         kl_horizon: over how many episodes kappa may change by a fifth.
+        entropy_weight: c_H, at least 0. Where whatever the policy does is as bad, it makes it try something else.
         imitation_weight: c_bc, at least 0; needs `algo.datamodule.demonstrations`.
         whiten: whether advantages are whitened over the round.
         reward_scale: factor on rewards, above 0.
@@ -172,6 +173,7 @@ class PPO(Algorithm):
         kl_weight: NonNegative = 0.01,
         kl_target: Positive | None = None,
         kl_horizon: Positive = 10000,
+        entropy_weight: NonNegative = 0.0,
         imitation_weight: NonNegative = 0.0,
         whiten: bool = True,
         reward_scale: Positive = 1.0,
@@ -182,7 +184,7 @@ class PPO(Algorithm):
         self.gamma, self.discount_per, self.advantage_per, self.trace = gamma, discount_per, advantage_per, trace
         self.clip, self.value_clip, self.value_weight = clip, value_clip, value_weight
         self.kl_target, self.kl_horizon, self.reward_scale = kl_target, kl_horizon, reward_scale
-        self.imitation_weight, self.whiten = imitation_weight, whiten
+        self.entropy_weight, self.imitation_weight, self.whiten = entropy_weight, imitation_weight, whiten
         self.register_buffer("kl_weight", torch.tensor(float(kl_weight)))
         self.reference = frozen(copy.deepcopy(self.lm))
         self.v = ValueHead(width=width(self.lm), outputs=1, hidden=False, bias=head_bias)
@@ -241,9 +243,10 @@ class PPO(Algorithm):
         return {**old, "log_ratio": log_ratio, "advantages": advantages, "returns": returns}
 
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
-        """Compute states once, then surrogate, values, and the imitation of demonstrations if there are any."""
+        """Compute states once, then surrogate, values, entropy, and the imitation of demonstrations, if any."""
         states = self.hidden(self.lm, batch)[batch.row, batch.position]
-        log_probs = log_prob(self.action_logits(self.lm, states), batch.action)
+        logits = self.action_logits(self.lm, states)
+        log_probs = log_prob(logits, batch.action)
         imitated = batch.extras.get("demonstration", torch.zeros_like(batch.weight)) * batch.weight
         loss, logs = ppo_loss(
             log_probs,
@@ -257,6 +260,9 @@ class PPO(Algorithm):
             value_clip=self.value_clip,
             value_weight=self.value_weight,
         )
+        with torch.set_grad_enabled(self.entropy_weight > 0 and torch.is_grad_enabled()):
+            spread = weighted_mean(entropy(logits), batch.weight - imitated)
+        loss, logs = loss - self.entropy_weight * spread, logs | {"entropy": spread.detach()}
         if self.imitation_weight > 0:
             imitation = weighted_mean(-log_probs, imitated)
             loss, logs = loss + self.imitation_weight * imitation, logs | {"imitation": imitation.detach()}

@@ -85,6 +85,16 @@ def test_equals_are_kept_in_order_of_their_ids() -> None:
     assert distribution(Decoding(temperature=0), level) == [1, 0, 0, 0]
 
 
+def test_who_has_tried_everything_may_begin_anew() -> None:
+    ids = [i for i in range(CODEC.size) if i != CODEC.pad_id]
+    tried = tuple(Turn("", True, tokens=(i,)) for i in ids)
+    policy = language_policy(random_lm("gpt2", CODEC.size), CODEC, decoding=Decoding(retry=False), max_new_tokens=1)
+    observed = (said("You see elm.\n"),)
+    (last,) = policy.act([Request(observed, tried=tried[:-1])])
+    assert (last.tokens, last.log_probs) == ((ids[-1],), (0.0,))
+    assert policy.act([Request(observed, tried=tried)]) == policy.act([Request(observed)])
+
+
 def test_each_row_is_filtered_on_its_own() -> None:
     both = torch.cat([LOGITS, LOGITS.flip(-1)])
     found = Decoding(top_k=1).log_probs(both, ALL).exp()

@@ -1,14 +1,16 @@
 """Tests of the loop that joins environments and policies."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import pytest
+import torch
 from worlds import Sights, Talk, byte_level, language_policy, random_lm
 
-from lmrl.envs.core import StepResult
+from lmrl.envs.core import StepResult, TextEnv
 from lmrl.policies.core import Action, Request
 from lmrl.policies.decoding import Decoding
+from lmrl.policies.language_model import LanguageModelPolicy
 from lmrl.policies.scripted import RandomPolicy
 from lmrl.rollout import Start, rollout
 from lmrl.text.trajectory import Trajectory
@@ -102,6 +104,58 @@ def test_the_policy_sees_only_its_memory_and_the_episode_is_whole() -> None:
     ]
     assert [t.is_action for t in played.turns] == [False, True, False, True, False, True, False]
     assert [t.reward for t in played.turns] == [0, 2, 0, 3, 0, 4, 0]
+
+
+class Deaf(TextEnv):
+    """Answers a text that has an x with the same observation, and others with a new one."""
+
+    version = "1"
+
+    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.turns, self.number = 0, 0
+        return "0\n", {}
+
+    def step(self, action: str) -> StepResult:
+        self.turns, self.number = self.turns + 1, self.number + ("x" not in action)
+        return f"{self.number}\n", 0.0, False, self.turns == 7, {}
+
+    def evaluation_starts(self) -> Sequence[Mapping[str, Any]]:
+        return ({},)
+
+    def legal_actions(self) -> Sequence[str]:
+        return ("x\n", "o\n")
+
+
+def test_a_request_tells_what_was_of_no_use_since_the_observation_came() -> None:
+    class Script:
+        asked: ClassVar[list[list[str]]] = []
+
+        def act(self, requests: Sequence[Request]) -> list[Action]:
+            self.asked.append([turn.text for turn in requests[0].tried])
+            return [Action(text) for text in ["x\n", "xx\n", "o\n", "x\n", "o\n", "o\n", "x\n"][requests[0].turn :][:1]]
+
+    rollout(Deaf, Script(), [Start(0)], memory=1)
+    assert Script.asked == [[], ["x\n"], ["x\n", "xx\n"], [], ["x\n"], [], []]
+
+
+def test_without_retry_nothing_is_said_twice_to_the_same_observation() -> None:
+    """Two tokens, of which the first alone repeats freely: what is refused is the whole utterance."""
+
+    letters = "xyzuvwst"
+    scores = torch.full((CODEC.size,), -9.0)
+    scores[[CODEC.encode(letter)[0] for letter in letters]] = torch.arange(8, 0, -1).float()
+    lm = random_lm("gpt2", CODEC.size, layers=1)
+
+    def played(retry: bool) -> list[list[str]]:
+        policy = LanguageModelPolicy(
+            trunks=(lm.base_model,), next_logits=lambda hidden: scores.expand(len(hidden[0]), -1), codec=CODEC,
+            decoding=Decoding(retry=retry, temperature=0.0), max_new_tokens=2,
+        )  # fmt: skip
+        return [[turn.text for turn in t.turns if turn.is_action] for t in rollout(Deaf, policy, STARTS[:2], memory=1)]
+
+    assert played(True) == [["xx"] * 7] * 2
+    assert played(False) == [["x" + letter for letter in letters[:7]]] * 2
 
 
 def test_info_holds_plain_values_success_and_invalid_actions() -> None:

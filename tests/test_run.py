@@ -169,6 +169,8 @@ MISTAKES = {
     "an unknown layout": (["task=maze", "algo=bc", "task.env.layout=spiral"], "spiral"),
     "a memory of nothing": (["task=maze", "algo=bc", "task.memory=0"], "memory"),
     "a hot negative temperature": (["task=maze", "algo=bc", "algo.decoding.temperature=-1"], "temperature"),
+    "a final temperature below 0": (["task=maze", "algo=bc", "evaluation.decoding={temperature: -1}"], "temperature"),
+    "an unknown final setting": (["task=maze", "algo=bc", "evaluation.decoding={heat: 1}"], "evaluation.decoding"),
     "an unknown schedule": (["task=maze", "algo=bc", "+algo.module.decay=linear"], "algo.module.decay"),
 }
 

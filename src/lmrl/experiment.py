@@ -32,7 +32,7 @@ from lmrl.runs import config_hash, open_run
 from lmrl.scores import Anchors
 from lmrl.summary import build_summary, partner_of, print_summary, write_json, write_transcripts
 from lmrl.tracking.core import RunIdentity, Tracker
-from lmrl.training import Materials, Stage, build_stage, fit, load_weights
+from lmrl.training import Materials, Stage, build_stage, final_decoding, fit, load_weights
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,7 @@ def prepare(cfg: DictConfig) -> tuple[Task, Materials]:
     task = load_task(cfg)
     materials = build_materials(cfg, task)
     if is_trained(cfg):
+        final_decoding(cfg)
         for stage in prior.stages(cfg.algo):
             build_stage(cfg, stage, materials)
     else:
@@ -188,6 +189,7 @@ def _train_and_report(
         return None
     module = stage.module
     _load_chosen(cfg, stage)
+    module.decoding = final_decoding(cfg)
     module.export(folder / "policy")
     write_player(folder / "policy", module, task=identity.task, memory=task.memory)
     module.eval()

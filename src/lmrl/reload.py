@@ -10,7 +10,7 @@ from lmrl.checks import build
 from lmrl.models import tokenizer
 from lmrl.policies.core import Policy
 from lmrl.recorded import run_config
-from lmrl.training import Materials, build_module, load_weights
+from lmrl.training import Materials, build_module, final_decoding, load_weights
 
 
 def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
@@ -36,4 +36,5 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
     lm = partial(build, "model.lm", instantiate(cfg.model.lm), codec)
     module = build_module(cfg, cfg.algo, Materials(codec, lm, ()))
     load_weights(module, chosen)
+    module.decoding = final_decoding(cfg)
     return module.eval().policy()

@@ -111,6 +111,7 @@ class _Episode:
         self.turns = [Turn(observation, is_action=False)]
         self.actions = self.invalid_actions = 0
         self.earned = 0.0
+        self.tried: tuple[Turn, ...] = ()
         self.terminated = self.truncated = False
         self.info: Mapping[str, Any] = {}
 
@@ -121,12 +122,14 @@ class _Episode:
     def request(self, memory: int | None) -> Request:
         """Ask for the next action."""
         seed = self.start.seed if self.start.policy_seed is None else self.start.policy_seed
-        return Request(view(tuple(self.turns), memory), self.slot, seed, self.actions, self.earned)
+        return Request(view(tuple(self.turns), memory), self.slot, seed, self.actions, self.earned, self.tried)
 
     def record(self, action: Action, result: StepResult) -> None:
         """Append the action exactly as the policy gave it, and what came of it."""
         observation, reward, self.terminated, self.truncated, self.info = result
-        self.turns.append(Turn(action.text, True, float(reward), action.tokens, action.log_probs))
+        said = Turn(action.text, True, float(reward), action.tokens, action.log_probs)
+        self.tried = (*self.tried, said) if observation == self.turns[-1].text else ()
+        self.turns.append(said)
         if observation or not self.is_over:  # an ended episode has nothing to say, unless it does
             self.turns.append(Turn(observation, is_action=False))
         self.actions += 1

@@ -18,6 +18,7 @@ from lmrl.hardware import Sharded, machine
 from lmrl.models.backbone import window
 from lmrl.models.sharding import compile_blocks, emptied, fill, recompute_activations
 from lmrl.modules.base import Algorithm
+from lmrl.policies.decoding import Decoding
 from lmrl.text.codec import Codec
 from lmrl.text.trajectory import Trajectory
 from lmrl.tracking.core import MetricsFile
@@ -91,6 +92,16 @@ def build_module(cfg: DictConfig, stage: DictConfig, materials: Materials) -> Al
         decoding=build("algo.decoding", instantiate, stage.decoding),
         **materials.folders,
     )
+
+
+def final_decoding(cfg: DictConfig) -> Decoding:
+    """Return how the trained policy draws its tokens: as while training, but for what `evaluation.decoding` changes.
+
+    Raises:
+        ConfigError: a value is out of range or unknown.
+    """
+    changed = build("evaluation.decoding", OmegaConf.merge, cfg.algo.decoding, cfg.evaluation.get("decoding") or {})
+    return build("evaluation.decoding", instantiate, changed)
 
 
 def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tuple[Algorithm, Any]:

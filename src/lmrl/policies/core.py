@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from lmrl.text.trajectory import History
+from lmrl.text.trajectory import History, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Request:
     """How many actions the episode has had so far."""
     earned: float = 0.0
     """The sum of its rewards so far, for policies that aim at a return."""
+    tried: tuple[Turn, ...] = ()
+    """The actions that the newest observation has had for an answer, one after another: what was of no use here."""
 
 
 @dataclass(frozen=True, slots=True)

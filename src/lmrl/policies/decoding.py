@@ -31,7 +31,7 @@ class GuidedLogits:
 class Decoding:
     """The filters between a model's logits and the distribution that actions are drawn from.
 
-    They apply in the order support, temperature, top-k, top-p; each sees what the ones before it left.
+    They apply in the order retry, support, temperature, top-k, top-p; each sees what the ones before it left.
     """
 
     temperature: NonNegative = 1.0
@@ -47,18 +47,23 @@ class Decoding:
     A fraction of the maximum, unlike a probability, means the same for 4 plausible tokens as for 400, and always keeps
     one. Without guidance the model is its own prior (elsewhere called min-p). 0: keep all.
     """
+    retry: bool = True
+    """Whether an utterance may be said again to an observation that it has just left as it was. `False` is an agent
+    that remembers what was of no use: one that sees only the present state says the same illegal move for ever. Methods
+    that learn from probabilities (PPO) do not know of it, and take what is left for all that could have been said.
+    """
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def log_probs(
-        self, output: Float[Tensor, "b V"] | GuidedLogits, allowed: Bool[Tensor, " V"]
+        self, output: Float[Tensor, "b V"] | GuidedLogits, allowed: Bool[Tensor, " V"] | Bool[Tensor, "b V"]
     ) -> Float64[Tensor, "b V"]:
         """Return the log-probabilities that tokens are drawn with, normalised over what is left; -inf for the rest.
 
         Args:
             output: what a model's `next_logits` gave.
-            allowed: false for ids that can never be said.
+            allowed: false for ids that cannot be said, ever or in a row.
         """
         guided = output if isinstance(output, GuidedLogits) else GuidedLogits(output, output)
         scores = _exact(guided.logits)

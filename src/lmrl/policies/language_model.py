@@ -122,7 +122,8 @@ class LanguageModelPolicy:
                     f"model's window of {limit} tokens; use a smaller memory, shorter episodes or a larger model"
                 )
             uniforms = self._uniforms.draw(request.seed, request.turn, self.max_new_tokens)
-            utterances.append(_Utterance(key, ids, len(ids), uniforms.tolist(), self.codec.stop_ids))
+            tried = () if self.decoding.retry else tuple(tuple(self.codec.turn(turn)) for turn in request.tried)
+            utterances.append(_Utterance(key, ids, len(ids), uniforms.tolist(), self.codec.stop_ids, tried))
         return utterances
 
     def _extend(self, utterances: list["_Utterance"]) -> None:
@@ -137,25 +138,32 @@ class LanguageModelPolicy:
 
     def _lookup(self, utterances: list["_Utterance"]) -> Float64[Tensor, "b V"]:
         """Return what each next token is drawn from; equal short histories are computed once."""
-        keys = [tuple(u.ids) if len(u.ids) <= _RECALL_LENGTH else u.key for u in utterances]
+        keys = [(tuple(u.ids) if len(u.ids) <= _RECALL_LENGTH else u.key, u.refused) for u in utterances]
         unknown = {key: u for key, u in zip(keys, utterances, strict=True) if key not in self._recall.rows}
         if not unknown:
             return torch.stack([self._recall.rows[key] for key in keys])
         hidden = self._reader.read([(u.key, u.ids) for u in unknown.values()])
-        computed = self._distributions(hidden)
+        computed = self._distributions(hidden, [refused for _, refused in unknown])
         if len(unknown) == len(utterances):
-            self._recall.add({k: v for k, v in zip(keys, computed, strict=True) if isinstance(k, tuple)})
+            self._recall.add({k: v for k, v in zip(keys, computed, strict=True) if isinstance(k[0], tuple)})
             return computed
         new = dict(zip(unknown, computed, strict=True))
-        self._recall.add({k: v for k, v in new.items() if isinstance(k, tuple)})
+        self._recall.add({k: v for k, v in new.items() if isinstance(k[0], tuple)})
         return torch.stack([new[key] if key in new else self._recall.rows[key] for key in keys])
 
-    def _distributions(self, hidden: tuple[Tensor, ...]) -> Float64[Tensor, "b V"]:
+    def _distributions(
+        self, hidden: tuple[Tensor, ...], refused: Sequence[frozenset[int]] = ()
+    ) -> Float64[Tensor, "b V"]:
         output = self.next_logits(hidden)
         logits = output.logits if isinstance(output, GuidedLogits) else output
         if self._sayable is None:
             self._sayable = sayable(self.codec, logits.shape[-1]).to(logits.device)
-        return self.decoding.log_probs(output, self._sayable)
+        allowed = self._sayable
+        if any(refused):
+            allowed = allowed.repeat(len(refused), 1)
+            for row, ids in zip(allowed, refused, strict=True):
+                row[list(ids)] = bool(len(ids) >= row.sum())  # who has tried everything may begin anew
+        return self.decoding.log_probs(output, allowed)
 
 
 @dataclass(slots=True)
@@ -167,11 +175,18 @@ class _Utterance:
     begin: int
     uniforms: list[float]
     stop_ids: frozenset[int]
+    tried: tuple[tuple[int, ...], ...] = ()
     log_probs: list[float] = field(default_factory=list)
 
     @property
     def said(self) -> tuple[int, ...]:
         return tuple(self.ids[self.begin :])
+
+    @property
+    def refused(self) -> frozenset[int]:
+        """The ids that would make it one of those that were tried."""
+        said = self.said if self.tried else ()
+        return frozenset(ids[-1] for ids in self.tried if ids and ids[:-1] == said)
 
     @property
     def is_finished(self) -> bool:

@@ -100,7 +100,7 @@ def final_decoding(cfg: DictConfig) -> Decoding:
     Raises:
         ConfigError: a value is out of range or unknown.
     """
-    changed = build("evaluation.decoding", OmegaConf.merge, cfg.algo.decoding, cfg.evaluation.get("decoding") or {})
+    changed = {**cfg.algo.decoding, **(cfg.evaluation.get("decoding") or {})}
     return build("evaluation.decoding", instantiate, changed)
 
 

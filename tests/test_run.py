@@ -47,7 +47,10 @@ def run_folder(folder: Path) -> Path:
 
 def test_the_whole_way_leaves_everything_in_one_folder(tmp_path: Path) -> None:
     tracking = [f"tracking.tracking_uri=sqlite:///{tmp_path}/mlflow.db", f"tracking.artifacts={tmp_path}/artifacts"]
-    done = command(tmp_path, "task=maze", "algo=ilql", *SMOKE, "algo.prior.steps=20", "seed=0", *SHORT, *tracking)
+    final = "evaluation.decoding={temperature: 0.5}"
+    done = command(
+        tmp_path, "task=maze", "algo=ilql", *SMOKE, "algo.prior.steps=20", "seed=0", *SHORT, *tracking, final
+    )
     assert done.returncode == 0, done.stderr
     folder = run_folder(tmp_path)
     summary = json.loads((folder / "summary.json").read_text())
@@ -87,16 +90,22 @@ def a_reloaded_policy_plays_as_it_was_evaluated(folder: Path, return_mean: float
     (place,) = (folder / "evaluations").iterdir()
     assert (place / "transcripts.jsonl").read_text() == (folder / "transcripts.jsonl").read_text()
     exported = load_exported(folder / "policy")
-    task = run_config(folder).task
+    task, trained_with = run_config(folder).task, run_config(folder).algo.decoding
+    for policy in (exported.policy, trained_policy(folder)):
+        decoding: Any = policy.decoding  # type: ignore[attr-defined]
+        assert (decoding.temperature, decoding.support) == (0.5, trained_with.support)
+    assert trained_with.temperature == 1.0
     starts = evaluation_starts(instantiate(task.env), 1, 0, stream="test")
     again = evaluate(exported.policy, instantiate(task.env), starts, memory=exported.memory)
     assert again.summary(None)["return_mean"] == pytest.approx(return_mean)
     assert f"mean return is {return_mean:.2f}" in (folder / "policy" / "README.md").read_text()
-    changes = ["evaluation.repeats=2", "algo.decoding.temperature=0.3", "seed=5", "tracking=none"]
+    changes = ["evaluation.repeats=2", "evaluation.decoding.temperature=0.3", "seed=5", "tracking=none"]
     evaluate_again(folder, changes)
     (other,) = set((folder / "evaluations").iterdir()) - {place}
     assert json.loads((other / "summary.json").read_text())["eval"]["episodes"] == 50
     assert json.loads((other / "changes.json").read_text())["changes"] == changes
+    with pytest.raises(ConfigError, match=r"no effect here: change evaluation\.decoding\.temperature \(0\.5\)"):
+        evaluate_again(folder, ["algo.decoding.temperature=0.3"])
     below = json.loads((place / "mlflow.json").read_text())["run_id"]
     above = json.loads((folder / "mlflow.json").read_text())["run_id"]
     assert client.get_run(below).data.tags["mlflow.parentRunId"] == above

@@ -37,9 +37,10 @@ def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
     with what was reported, episode by episode.
 
     Raises:
-        ConfigError: the run has no policy, or the changes are impossible.
+        ConfigError: the run has no policy, or the changes are impossible or without effect.
     """
     cfg, recorded = changed_config(folder, changes), provenance(folder)
+    _refuse_overruled(cfg, changes)
     quiet_libraries()
     set_threads(cfg.hardware.threads, 1)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -76,6 +77,15 @@ def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
     print_summary(summary, {"folder": place, "run": folder} | ({"MLflow": where} if where else {}))
     _compare_evaluations(folder, place, changes)
     return float(summary["eval"]["return_mean"])
+
+
+def _refuse_overruled(cfg: DictConfig, changes: Sequence[str]) -> None:
+    """Refuse to change how the policy drew its tokens while training, where it is evaluated with another value."""
+    final = cfg.evaluation.get("decoding") or {}
+    for key in (change.lstrip("+").split("=")[0] for change in changes):
+        name = key.removeprefix("algo.decoding.")
+        if name != key and name in final:
+            raise ConfigError(f"{key} has no effect here: change evaluation.decoding.{name} ({final[name]}) instead")
 
 
 def replay(folder: Path, changes: Sequence[str] = ()) -> float:

@@ -256,7 +256,7 @@ def test_acting_and_training_agree_on_log_probabilities(
     """What was played token by token with a cache has the same log-probabilities in training's one forward pass."""
     built = pair(*agreeing)
     task, policy = built.task, built.module.policy()
-    starts = [Start(seed) for seed in range(3)]
+    starts = [Start(seed) for seed in range(5)]
     limits = {name: 12 for name in ("max_steps", "max_moves") if name in built.cfg.task.env}
     played = rollout(lambda: task.make_env(**limits), policy, starts, memory=task.memory, slots=2)
     worst = check_log_probs(

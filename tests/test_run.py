@@ -91,9 +91,9 @@ def a_reloaded_policy_plays_as_it_was_evaluated(folder: Path, return_mean: float
     assert (place / "transcripts.jsonl").read_text() == (folder / "transcripts.jsonl").read_text()
     exported = load_exported(folder / "policy")
     task, trained_with = run_config(folder).task, run_config(folder).algo.decoding
-    for policy in (exported.policy, trained_policy(folder)):
-        decoding: Any = policy.decoding  # type: ignore[attr-defined]
-        assert (decoding.temperature, decoding.support) == (0.5, trained_with.support)
+    acting: list[Any] = [exported.policy, trained_policy(folder)]
+    for policy in acting:
+        assert (policy.decoding.temperature, policy.decoding.support) == (0.5, trained_with.support)
     assert trained_with.temperature == 1.0
     starts = evaluation_starts(instantiate(task.env), 1, 0, stream="test")
     again = evaluate(exported.policy, instantiate(task.env), starts, memory=exported.memory)
@@ -179,6 +179,7 @@ MISTAKES = {
     "a memory of nothing": (["task=maze", "algo=bc", "task.memory=0"], "memory"),
     "a hot negative temperature": (["task=maze", "algo=bc", "algo.decoding.temperature=-1"], "temperature"),
     "a final temperature below 0": (["task=maze", "algo=bc", "evaluation.decoding={temperature: -1}"], "temperature"),
+    "a number for the final settings": (["task=maze", "algo=bc", "evaluation.decoding=0.3"], "evaluation.decoding"),
     "an unknown final setting": (["task=maze", "algo=bc", "evaluation.decoding={heat: 1}"], "evaluation.decoding"),
     "an unknown schedule": (["task=maze", "algo=bc", "+algo.module.decay=linear"], "algo.module.decay"),
 }

@@ -98,10 +98,11 @@ def final_decoding(cfg: DictConfig) -> Decoding:
     """Return how the trained policy draws its tokens: as while training, but for what `evaluation.decoding` changes.
 
     Raises:
-        ConfigError: a value is out of range or unknown.
+        ConfigError: a value is out of range or unknown, or `evaluation.decoding` is no mapping.
     """
-    changed = {**cfg.algo.decoding, **(cfg.evaluation.get("decoding") or {})}
-    return build("evaluation.decoding", instantiate, changed)
+    name = "evaluation.decoding"
+    changed = build(name, lambda: {**cfg.algo.decoding, **(cfg.evaluation.get("decoding") or {})})
+    return build(name, instantiate, changed)
 
 
 def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tuple[Algorithm, Any]:

@@ -163,7 +163,7 @@ def test_a_step_of_the_entropy_bonus_makes_the_policy_less_certain(played: list[
         batch.extras["advantages"].zero_()
         loss, logs = module.loss(batch)
         losses.append(float(loss.detach()))
-        before = float(logs["entropy"])
+    before = float(logs["entropy"])
     assert losses == pytest.approx([0.0, -0.5 * before], abs=1e-6)
     assert 0 < before < math.log(codec.size)
     loss.backward()

@@ -149,7 +149,7 @@ class PPO(Algorithm):
         kl_weight: kappa in the beginning, at least 0.
         kl_target: the KL that kappa follows, in nats per token; `None`: kappa is fixed.
         kl_horizon: over how many episodes kappa may change by a fifth.
-        entropy_weight: c_H, at least 0. Where whatever the policy does is as bad, it makes it try something else.
+        entropy_weight: c_H, at least 0.
         imitation_weight: c_bc, at least 0; needs `algo.datamodule.demonstrations`.
         whiten: whether advantages are whitened over the round.
         reward_scale: factor on rewards, above 0.
@@ -260,9 +260,9 @@ class PPO(Algorithm):
             value_clip=self.value_clip,
             value_weight=self.value_weight,
         )
-        with torch.set_grad_enabled(self.entropy_weight > 0 and torch.is_grad_enabled()):
+        if self.entropy_weight > 0:
             spread = weighted_mean(entropy(logits), batch.weight - imitated)
-        loss, logs = loss - self.entropy_weight * spread, logs | {"entropy": spread.detach()}
+            loss, logs = loss - self.entropy_weight * spread, logs | {"entropy": spread.detach()}
         if self.imitation_weight > 0:
             imitation = weighted_mean(-log_probs, imitated)
             loss, logs = loss + self.imitation_weight * imitation, logs | {"imitation": imitation.detach()}

@@ -24,6 +24,7 @@ from lmrl.models.sharding import blocks, compile_blocks, emptied, fill, recomput
 
 ALGOS = ("bc", "ilql", "ppo")  # as `method` below: one worker runs this file, whose trainings are made once
 KEYS = ("algo.accumulate=2", "algo.gradient_clip=0.1", "hardware.activation_checkpointing=true")
+MUON = ("+algo.optimizer._target_=lmrl.models.optim.Muon", "+algo.optimizer._partial_=true")
 BROKEN_AT = 4
 
 
@@ -66,11 +67,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
     one = {algo: train(job(algo, "cpu", 1, "one")) for algo in ALGOS}
     one["keys"] = train(job("ilql", "cpu", 1, "keys", "algo.accumulate=2", "algo.gradient_clip=0.1"))
+    one["muon"] = train(job("bc", "cpu", 1, "muon", *MUON))
     half = "hardware.precision=bf16-mixed"
     one["half"] = train(job("bc", "cpu", 1, "half", half))
     train(job("ilql", "cpu", 1, "begun-by-one", kill_at=BROKEN_AT + 1))
     jobs = {(algo, hardware): job(algo, hardware, 2, hardware) for algo in ALGOS for hardware in ("ddp", "fsdp2")}
     jobs["ilql", "keys"] = job("ilql", "fsdp2", 2, "two-keys", *KEYS)
+    jobs["bc", "muon"] = job("bc", "fsdp2", 2, "two-muon", *MUON)
     jobs["bc", "half"] = job("bc", "fsdp2", 2, "two-half", half)
     jobs["ilql", "begun by one"] = job("ilql", "fsdp2", 2, "begun-by-one")
     jobs["ilql", "broken"] = job("ilql", "fsdp2", 2, "begun-by-two", kill_at=BROKEN_AT + 1)
@@ -118,6 +121,13 @@ def test_accumulation_clipping_and_recomputation_work_with_shards(world: SimpleN
         close(found, world.one["keys"])
     same_ends(world.two["ilql", "keys"][0], world.one["keys"])
     assert world.one["keys"]["steps"][6] != world.one["ilql"]["steps"][6]
+
+
+def test_an_optimizer_that_needs_whole_matrices_works_with_shards(world: SimpleNamespace) -> None:
+    for found in world.two["bc", "muon"]:
+        close(found, world.one["muon"])
+    same_ends(world.two["bc", "muon"][0], world.one["muon"])
+    assert world.one["muon"]["steps"][6] != world.one["bc"]["steps"][6]
 
 
 def test_mixed_precision_trains_with_fused_optimizers_and_clipping(world: SimpleNamespace) -> None:

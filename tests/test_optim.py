@@ -8,9 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUsage]
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import distribute_tensor
 
 from lmrl.experiment import build_materials, load_task
 from lmrl.models.backbone import trunk
@@ -91,18 +88,6 @@ def test_a_restored_optimizer_goes_on_as_if_it_had_not_stopped() -> None:
     for optimizer in (first, restored):
         optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(whole, cut, strict=True))
-
-
-def test_a_matrix_that_is_spread_over_processes_is_refused(tmp_path) -> None:
-    store = FileStore(str(tmp_path / "store"), 1)
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        matrix = nn.Parameter(distribute_tensor(torch.ones(4, 4), init_device_mesh("cpu", (1,))))
-        matrix.grad = torch.ones_like(matrix)
-        with pytest.raises(ValueError, match=r"lmrl\.models\.optim\.Muon needs whole matrices"):
-            Muon([{"params": [matrix], "matrices": True}], lr=0.1).step()
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 def test_a_stage_has_its_own_optimizer_for_the_matrices_of_its_trunk(compose: Callable, data_dir) -> None:

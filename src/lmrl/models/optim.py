@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lmrl.hyperparameters import NonNegative, Positive, Share, checked
 
@@ -69,11 +69,7 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Step matrices here, and everything else as AdamW does.
-
-        Raises:
-            ValueError: a matrix is spread over processes.
-        """
+        """Step matrices here, and everything else as AdamW does."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -91,20 +87,23 @@ class Muon(torch.optim.AdamW):
         return loss
 
     def _step_matrix(self, matrix: Tensor, group: dict[str, Any]) -> None:
-        """Step one matrix, with Nesterov's momentum."""
+        """Step one matrix, with Nesterov's momentum; all processes at once, if it is spread over them."""
         if matrix.grad is None:
             return
-        if isinstance(matrix, DTensor):
-            raise ValueError(
-                "lmrl.models.optim.Muon needs whole matrices, and this hardware spreads them over processes (fsdp): "
-                "choose another strategy, or the model's optimizer (optimizer=null of the stage, such as algo.prior)"
-            )
         state = self.state[matrix]
         if not state:  # AdamW looks for `step` in all states that it loads
             state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(matrix)
         state["step"] += 1
         state["momentum"].mul_(self.momentum).add_(matrix.grad)
-        direction = orthogonalized(matrix.grad + self.momentum * state["momentum"])
+        direction = _whole(orthogonalized, matrix.grad + self.momentum * state["momentum"])
         size = self.matrix_scale * group["lr"]
         matrix.mul_(1 - group["lr"] * group["weight_decay"])
         matrix.add_(direction, alpha=-size * max(matrix.shape) ** 0.5)  # an orthogonal matrix has RMS 1 / sqrt(max)
+
+
+def _whole(function: Callable[[Tensor], Tensor], matrix: Tensor) -> Tensor:
+    """Apply a function that needs a whole matrix. If it is spread over processes, each computes all of it once more."""
+    if not isinstance(matrix, DTensor):
+        return function(matrix)
+    found = function(matrix.full_tensor())
+    return distribute_tensor(found, matrix.device_mesh, matrix.placements, src_data_rank=None)

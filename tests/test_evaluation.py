@@ -13,6 +13,7 @@ from lmrl.callbacks.evaluate import Evaluate
 from lmrl.envs.core import TextEnv
 from lmrl.evaluation import Evaluation, episode_seed, evaluate, evaluation_starts, summarize
 from lmrl.policies.core import Action
+from lmrl.policies.decoding import Decoding
 from lmrl.rollout import Start
 from lmrl.scores import Anchors, score
 from lmrl.text.trajectory import Trajectory, Turn
@@ -57,12 +58,16 @@ class Module(pl.LightningModule):
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.frozen = torch.nn.Dropout(0.5).eval()
         self.modes: list[tuple[bool, bool, bool]] = []
+        self.decoding = Decoding(temperature=0.7)
+        self.drawn: list[Decoding] = []
 
     def policy(self):
+        self.drawn.append(self.decoding)
         self.modes.append((self.training, self.frozen.training, torch.is_grad_enabled()))
         return Walker()
 
     def training_step(self, batch, batch_idx):
+        assert self.decoding.temperature == 0.7
         self.modes.append((self.training, self.frozen.training, torch.is_grad_enabled()))
         return (self.weight * batch).sum()
 
@@ -89,6 +94,12 @@ def fit(tmp_path, epochs, callbacks, **options):
 
 def evaluator(**options):
     return Evaluate(**{"make_env": Corridor, "memory": 1, "anchors": ANCHORS, "repeats": 2, "seed": 3, **options})
+
+
+@pytest.mark.parametrize("decoding", [None, Decoding(temperature=0.2)])
+def test_validation_plays_as_the_report_will_and_training_goes_on_as_before(tmp_path, decoding):
+    _, module = fit(tmp_path, 2, [evaluator(decoding=decoding)])
+    assert module.drawn == [decoding or module.decoding] * 2
 
 
 def test_every_start_is_played_equally_often_with_seeds_of_its_own():

@@ -216,6 +216,7 @@ def _train(
         episodes=cfg.validation.episodes,
         slots=cfg.evaluation.slots,
         seed=cfg.seed,
+        decoding=final_decoding(cfg),
     )
     return fit(
         cfg, cfg.algo, module, datamodule,

@@ -11,6 +11,7 @@ from lmrl.envs.core import TextEnv
 from lmrl.evaluation import Evaluation, evaluate, evaluation_starts
 from lmrl.models.sharding import gathered, whole
 from lmrl.policies.core import Policy
+from lmrl.policies.decoding import Decoding
 from lmrl.rollout import Start
 from lmrl.scores import Anchors
 
@@ -31,6 +32,7 @@ class Evaluate(pl.Callback):
         episodes: at most so many of these are played, the same every time; `None`: all.
         slots: how many environments a process plays at once.
         seed: the run's seed.
+        decoding: how the policy draws its tokens. `None`: as while training.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Evaluate(pl.Callback):
         episodes: int | None = None,
         slots: int = 64,
         seed: int = 0,
+        decoding: Decoding | None = None,
     ) -> None:
         for name, value in (("every_n_epochs", every_n_epochs), ("repeats", repeats), ("slots", slots)):
             if value < 1:
@@ -56,6 +59,7 @@ class Evaluate(pl.Callback):
         self.episodes = episodes
         self.slots = slots
         self.seed = seed
+        self.decoding = decoding
         self.latest: Evaluation | None = None
         """The newest evaluation of all processes together. `None`: there was none yet."""
 
@@ -80,6 +84,8 @@ class Evaluate(pl.Callback):
         began = time.perf_counter()
         modes = [(module, module.training) for module in pl_module.modules()]
         pl_module.eval()
+        practised = getattr(pl_module, "decoding", None)
+        pl_module.decoding = self.decoding or practised  # type: ignore[assignment]
         try:
             with torch.no_grad(), whole(pl_module):
                 share = evaluate(
@@ -89,6 +95,7 @@ class Evaluate(pl.Callback):
             # One by one: frozen parts stay in evaluation mode when the whole goes back to training.
             for module, was_training in modes:
                 module.training = was_training
+            pl_module.decoding = practised  # type: ignore[assignment]
         played: list[Any] = [None] * len(starts)
         for other, trajectories in enumerate(gathered(share.trajectories)):
             played[other::world] = trajectories

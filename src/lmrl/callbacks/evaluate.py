@@ -84,8 +84,9 @@ class Evaluate(pl.Callback):
         began = time.perf_counter()
         modes = [(module, module.training) for module in pl_module.modules()]
         pl_module.eval()
-        practised = getattr(pl_module, "decoding", None)
-        pl_module.decoding = self.decoding or practised  # type: ignore[assignment]
+        acting: Any = pl_module
+        practised = getattr(acting, "decoding", None)
+        acting.decoding = self.decoding or practised
         try:
             with torch.no_grad(), whole(pl_module):
                 share = evaluate(
@@ -95,7 +96,7 @@ class Evaluate(pl.Callback):
             # One by one: frozen parts stay in evaluation mode when the whole goes back to training.
             for module, was_training in modes:
                 module.training = was_training
-            pl_module.decoding = practised  # type: ignore[assignment]
+            acting.decoding = practised
         played: list[Any] = [None] * len(starts)
         for other, trajectories in enumerate(gathered(share.trajectories)):
             played[other::world] = trajectories

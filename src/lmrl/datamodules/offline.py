@@ -26,6 +26,8 @@ class OfflineDataModule(pl.LightningDataModule):
         steps_per_epoch: batches per epoch (micro-batches, where gradients are accumulated).
         seed: seed of the order.
         replies: whether rows end with the environment's reply, for losses that also predict observations.
+        pool: how many batches are sorted by length together, so that little is padded; 1: none. Where long episodes
+            earn less, a sorted batch says one return of whatever was done, and values follow it up and down.
         filter: picks the episodes to train on; `None` for all.
         window: the longest sequence that the model can read; `None` if it has no limit.
         max_new_tokens: the longest action while acting, which has to fit behind the longest state.
@@ -45,6 +47,7 @@ class OfflineDataModule(pl.LightningDataModule):
         steps_per_epoch: PositiveCount,
         seed: int,
         replies: bool = False,
+        pool: PositiveCount = 16,
         filter: Callable[[Sequence[Trajectory]], Sequence[Trajectory]] | None = None,
         window: int | None = None,
         max_new_tokens: int = 0,
@@ -56,7 +59,7 @@ class OfflineDataModule(pl.LightningDataModule):
                 "no trajectory is left to train on: the data are empty, or algo.datamodule.filter keeps none"
             )
         self._codec, self._memory, self._batch_size = codec, memory, batch_size
-        self._steps_per_epoch, self._seed, self._replies = steps_per_epoch, seed, replies
+        self._steps_per_epoch, self._seed, self._replies, self._pool = steps_per_epoch, seed, replies, pool
         self._window, self._max_new_tokens = window, max_new_tokens
         self._episodes: Episodes | None = None
         self._rows: Rows | None = None
@@ -94,5 +97,6 @@ class OfflineDataModule(pl.LightningDataModule):
             seed=self._seed,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
+            pool=self._pool,
         )
         return loader(self._rows, sampler, self._codec)

@@ -66,6 +66,8 @@ def average_returns(rows: Sequence[TokenTrajectory]) -> list[TokenTrajectory]:
         groups.setdefault(replace(row, extras={}).key, []).append(index)
     result = list(rows)
     for members in groups.values():
+        if len(members) == 1:
+            continue
         mean = np.mean([rows[i].extras["returns"] for i in members], axis=0, dtype=np.float64).astype(np.float32)
         for i in members:
             result[i] = replace(rows[i], extras={**rows[i].extras, "returns": mean})

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -13,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
 from lmrl import prior
+from lmrl.datamodules.offline import OfflineDataModule
 from lmrl.experiment import build_materials, load_task
 from lmrl.models.backbone import lm_logits, trunk
 from lmrl.models.heads import ValueHead
@@ -264,3 +266,23 @@ def test_acting_and_training_agree_on_log_probabilities(
     )
     assert worst < 1e-4
     assert sum(len(turn.tokens or ()) for trajectory in played for turn in trajectory.turns) > 30
+
+
+def test_a_pool_of_one_leaves_batches_as_they_are_drawn(pair: Callable[[str, str], SimpleNamespace]) -> None:
+    it = pair("wordle", "ilql")
+    spreads = []
+    for pool in (16, 1):
+        datamodule = OfflineDataModule(
+            trajectories=it.materials.trajectories,
+            codec=it.codec,
+            memory=None,
+            batch_size=5,
+            steps_per_epoch=6,
+            seed=0,
+            pool=pool,
+        )
+        trainer = SimpleNamespace(lightning_module=it.module, global_rank=0, world_size=1)
+        datamodule.trainer = trainer  # type: ignore[assignment]
+        datamodule.setup("fit")
+        spreads.append(np.mean([np.ptp(batch.lengths.numpy()) for batch in datamodule.train_dataloader()]))
+    assert spreads[0] < spreads[1]

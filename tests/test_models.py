@@ -216,8 +216,8 @@ def test_epochs_repeat_and_ranks_share_them() -> None:
 
     lengths = np.arange(1, 101)
 
-    def epoch(number: int, rank: int = 0, world: int = 1, size: int = 10) -> list[list[int]]:
-        sampler = EpochSampler(lengths, batch_size=size, batches=10, seed=3, rank=rank, world_size=world)
+    def epoch(number: int, rank: int = 0, world: int = 1, size: int = 10, pool: int = 16) -> list[list[int]]:
+        sampler = EpochSampler(lengths, batch_size=size, batches=10, seed=3, rank=rank, world_size=world, pool=pool)
         sampler.set_epoch(number)
         return list(sampler)
 
@@ -226,5 +226,6 @@ def test_epochs_repeat_and_ranks_share_them() -> None:
     assert sorted(i for batch in epoch(0) for i in batch) == list(range(100))
     halves = [epoch(2, rank=rank, world=2, size=5) for rank in (0, 1)]
     assert sorted(i for half in halves for batch in half for i in batch) == list(range(100))
-    spread = np.mean([lengths[batch].max() - lengths[batch].min() for batch in epoch(0)])
-    assert spread < 20  # batches of similar lengths: at random it would be about 80
+    spread = [np.mean([np.ptp(lengths[batch]) for batch in epoch(0, pool=pool)]) for pool in (16, 1)]
+    assert spread[0] < 20  # batches of similar lengths
+    assert spread[1] > 60  # and of all

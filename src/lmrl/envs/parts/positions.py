@@ -71,6 +71,12 @@ def read_positions(path: str | Path) -> tuple[str, ...]:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file with positions")
+    return _positions_of(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _positions_of(file: Path, changed: int) -> tuple[str, ...]:  # noqa: ARG001 - a file that changed is read again
+    """Read a file of positions once for all environments of a rollout, each of which asks for it."""
     found = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if line.strip():

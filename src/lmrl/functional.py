@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, distributed, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lmrl.hyperparameters import Decay
 
@@ -90,6 +91,14 @@ def polyak_(target: nn.Module, online: nn.Module, rate: float) -> None:
 def _own(parameter: Tensor) -> Tensor:
     """Return the part of a parameter that this process holds."""
     return parameter.to_local() if isinstance(parameter, DTensor) else parameter
+
+
+def like(value: Any, pattern: Any) -> Any:
+    """Return this process's part of a tensor, where another of the same shape is sharded; else the value itself."""
+    if isinstance(pattern, DTensor) and isinstance(value, Tensor) and value.shape == pattern.shape:
+        value = value.to(pattern.device)
+        return distribute_tensor(value, pattern.device_mesh, pattern.placements, src_data_rank=None)
+    return value
 
 
 def return_share(step: int, steps: int, decay: int, share: float) -> float:

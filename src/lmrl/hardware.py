@@ -15,10 +15,11 @@ from omegaconf import DictConfig
 from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[reportPrivateImportUsage]
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from lmrl.checks import ConfigError
+from lmrl.functional import like
 
 
 def set_threads(threads: int | None, processes: int = 1) -> int:
@@ -132,14 +133,6 @@ def assembled(values: Mapping[Any, Any], keep: bool) -> dict[Any, Any]:
             found = value.full_tensor() if isinstance(value, DTensor) else value
             done[id(value)] = found.detach().cpu() if keep and isinstance(found, Tensor) else found if keep else None
     return {name: done[id(value)] for name, value in values.items()} if keep else {}
-
-
-def like(value: Any, pattern: Any) -> Any:
-    """Return this process's part of a tensor, where another of the same shape is sharded; else the value itself."""
-    if isinstance(pattern, DTensor) and isinstance(value, Tensor) and value.shape == pattern.shape:
-        value = value.to(pattern.device)
-        return distribute_tensor(value, pattern.device_mesh, pattern.placements, src_data_rank=None)
-    return value
 
 
 def machine(hardware: DictConfig) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
+from lmrl.functional import like
 from lmrl.hyperparameters import NonNegative, Positive, Share, checked
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -103,7 +104,4 @@ class Muon(torch.optim.AdamW):
 
 def _whole(function: Callable[[Tensor], Tensor], matrix: Tensor) -> Tensor:
     """Apply a function that needs a whole matrix. If it is spread over processes, each computes all of it once more."""
-    if not isinstance(matrix, DTensor):
-        return function(matrix)
-    found = function(matrix.full_tensor())
-    return distribute_tensor(found, matrix.device_mesh, matrix.placements, src_data_rank=None)
+    return like(function(matrix.full_tensor() if isinstance(matrix, DTensor) else matrix), matrix)

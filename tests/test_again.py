@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from conftest import ROOT
 from omegaconf import OmegaConf
 from test_run import SMOKE, command, run_folder
@@ -13,9 +16,13 @@ from test_run import SMOKE, command, run_folder
 from lmrl.again import first_difference, replay
 from lmrl.checks import ConfigError
 from lmrl.commands import compose_run
+from lmrl.experiment import build_materials, load_task
 from lmrl.modes import dispatch
+from lmrl.policies.decoding import Decoding
 from lmrl.provenance import describe, differences
 from lmrl.recorded import PROVENANCE, changed_config, changed_values, find_run, provenance, run_config
+from lmrl.reload import trained_policy
+from lmrl.training import build_stage
 
 OVERRIDES = ["task=maze", "algo=ilql", "algo.module.beta=3", "hardware=cpu", "tracking.max_traces=7"]
 
@@ -93,6 +100,20 @@ def test_mistakes_are_told_in_one_line(folder: Path, tmp_path: Path, capsys: pyt
     assert "evaluatoin" in refused("mode=eval", f"run={folder}", "evaluatoin.repeats=1", capsys=capsys)
     assert "finish the run first" in refused("mode=eval", f"run={folder}", capsys=capsys)
     assert "is not a finished run" in refused("mode=replay", f"run={folder}", capsys=capsys)
+
+
+def test_a_policy_is_reloaded_however_it_acts(compose: Callable, data_dir: Path, tmp_path: Path) -> None:
+    """Also in a way that its method refuses to learn from, as runs of earlier versions may have."""
+    cfg = compose("task=maze", "algo=ppo", f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3")
+    materials = build_materials(cfg, load_task(cfg))
+    module, _ = build_stage(cfg, cfg.algo, materials)
+    module.export(tmp_path / "policy")
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"state_dict": module.state_dict()}, tmp_path / "checkpoints" / "latest.ckpt")
+    for changes in (["+algo.decoding.retry=false"], ["evaluation.decoding={retry: false}"]):
+        OmegaConf.save(compose("task=maze", "algo=ppo", *changes), tmp_path / "config.yaml", resolve=True)
+        policy: Any = trained_policy(tmp_path)
+        assert policy.decoding == Decoding(retry=False)
 
 
 def test_help_names_every_choice(capsys: pytest.CaptureFixture) -> None:

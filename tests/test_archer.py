@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from worlds import Sights, byte_level, random_lm
 from lmrl.experiment import build_materials, load_task
 from lmrl.models.backbone import hidden_states
 from lmrl.modules.archer import ArCHer, archer_actor_loss, archer_critic_loss
+from lmrl.policies.core import Action, Request
+from lmrl.policies.decoding import Decoding
 from lmrl.policies.scripted import RandomPolicy
 from lmrl.rollout import Start, rollout
 from lmrl.text.tokens import TokenBatch, TokenTrajectory, collate, tokenize
@@ -134,6 +138,34 @@ def test_critic_reads_values_where_utterances_begin_and_end(
         expected, _ = archer_critic_loss(*stacked, torch.ones(len(q)), expectile=module.expectile)
         loss, _ = module.critic_loss(batch)
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("setting", [{}, {"temperature": 0.4}, {"retry": False}, {"temperature": 0}, {"support": 0.2},
+                                     {"top_k": 3}, {"top_p": 0.8}], ids=str)  # fmt: skip
+def test_the_actor_learns_with_the_probabilities_of_its_samples_or_refuses(episode: Trajectory, setting: dict) -> None:
+    """Nothing was tried before in the states that it samples in, so `retry` changes nothing."""
+    module = agent(samples=3)
+    module.decoding = Decoding(**setting)
+    policy, acted = module.sampler(), list[Action]()
+
+    def act(requests: list[Request]) -> list[Action]:
+        acted.extend(policy.act(requests))
+        return acted
+
+    module.sampler = lambda: SimpleNamespace(act=act)  # type: ignore[assignment, return-value]
+    batch = collate([tokenize(window, CODEC) for window in windows(episode, 1)], pad_id=CODEC.pad_id)
+    said, places = module.speak(batch)
+    by_row = dict(zip(places.flatten().tolist(), acted, strict=True))
+    expected = torch.tensor([*chain.from_iterable(by_row[row].log_probs or () for row in sorted(by_row))])
+    drift = float((module.action_log_probs(module.lm, said) - expected).abs().max().detach())
+    if setting.get("temperature") != 0 and setting.keys() <= {"temperature", "retry"}:
+        assert drift < 1e-4
+        agent(decoding=Decoding(**setting))
+    else:
+        assert drift > 0.01
+        with pytest.raises(ValueError, match=r"^algo\.decoding\."):
+            agent(decoding=Decoding(**setting))
+    agent(actor="awr", decoding=Decoding(**setting))  # which learns from what the data say
 
 
 @pytest.mark.parametrize("memory", [1, None])

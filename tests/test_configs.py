@@ -11,9 +11,10 @@ from omegaconf import OmegaConf
 
 from lmrl.checks import ConfigError
 from lmrl.experiment import build_materials, load_task
+from lmrl.policies.decoding import Decoding
 from lmrl.policies.scripted import RandomPolicy
 from lmrl.rollout import Start, rollout
-from lmrl.training import build_stage
+from lmrl.training import build_stage, final_decoding
 
 GROUPS = ("task", "algo", "partner", "model", "hardware", "tracking", "launcher", "experiment")
 
@@ -83,3 +84,18 @@ def test_methods_may_practise_in_another_environment(compose: Callable, data_dir
     _, datamodule = build_stage(cfg, cfg.algo, materials)
     limits = [datamodule.env_of_round(number)().max_steps for number in range(4)]
     assert limits == [3, 3, 7, 7]
+
+
+@pytest.mark.parametrize("algo", ["ppo", "grpo", "rloo", "archer"])
+def test_only_the_trained_policy_may_act_with_other_probabilities(compose: Callable, data_dir: Path, algo: str) -> None:
+    """What a method cannot learn from ends the run before any training; how its policy plays then is free."""
+    options = ["task=maze", f"algo={algo}", f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3"]
+    materials = build_materials(compose(*options), load_task(compose(*options)))
+    cfg = compose(*options, "+algo.decoding.top_k=3", "+algo.decoding.top_p=0.9")
+    said = r"algo\.decoding\.top_k=3, algo\.decoding\.top_p=0\.9: .* evaluation\.decoding={top_k: 3, top_p: 0\.9}"
+    with pytest.raises(ConfigError, match=said):
+        build_stage(cfg, cfg.algo, materials)
+    cfg = compose(*options, "evaluation.decoding={retry: false, temperature: 0, support: 0.1, top_k: 3, top_p: 0.9}")
+    module, _ = build_stage(cfg, cfg.algo, materials)
+    module.decoding = final_decoding(cfg)
+    assert module.sampler().decoding == Decoding(retry=False, temperature=0, support=0.1, top_k=3, top_p=0.9)

@@ -2,7 +2,9 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +22,9 @@ from lmrl.functional import entropy
 from lmrl.modules.bc import BC
 from lmrl.modules.grpo import GRPO, group_advantages, grpo_loss
 from lmrl.modules.ppo import PPO, gae, kl, ppo_loss, turn_gae
-from lmrl.modules.rloo import leave_one_out, rloo_loss
+from lmrl.modules.rloo import RLOO, leave_one_out, rloo_loss
+from lmrl.policies.decoding import Decoding
+from lmrl.policies.exactness import check_log_probs
 from lmrl.policies.scripted import RandomPolicy
 from lmrl.rollout import Start, rollout
 from lmrl.text.tokens import collate, tokenize
@@ -137,6 +141,50 @@ def test_ppo_estimates_run_over_the_whole_episode(played: list[Trajectory], memo
             assert extras["advantages"][t] == pytest.approx(expected, abs=1e-4)
             assert extras["returns"][t] == pytest.approx(expected + v[t], abs=1e-4)
             later = v[t]
+
+
+class Wall(Sights):
+    """Shows the same, whatever is said."""
+
+    def look(self, action: str) -> str:
+        return "You see a wall.\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({}, None),
+        ({"temperature": 0.4}, None),
+        ({"temperature": 3.0}, None),
+        ({"temperature": 0}, "temperature=0"),
+        ({"retry": False}, "retry=false"),
+        ({"support": 0.2}, "support=0.2"),
+        ({"top_k": 3}, "top_k=3"),
+        ({"top_p": 0.8}, "top_p=0.8"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("method", [partial(PPO, gamma=0.9), partial(GRPO, group=2), partial(RLOO, group=2)],
+                         ids=["ppo", "grpo", "rloo"])  # fmt: skip
+def test_what_makes_training_compute_other_probabilities_than_acting_is_refused(
+    method: Callable, setting: dict, said: str | None
+) -> None:
+    """What is refused is measured to differ, and what is allowed to agree."""
+    codec = byte_level()
+    make = partial(method, lm=lambda: random_lm("gpt2", codec.size), codec=codec, **{**COMMON, "max_new_tokens": 1})
+    module = make()
+    module.decoding = Decoding(**setting)  # as validation and report set it
+    acted = rollout(Wall, module.policy(), [Start(seed) for seed in range(8)], memory=1)
+    drift = check_log_probs(
+        acted, lambda batch: module._read(batch)["old_log_probs"], codec=codec, memory=1, tolerance=math.inf
+    )
+    if said is None:
+        assert drift < 1e-4
+        make(decoding=Decoding(**setting))
+    else:
+        assert drift > 0.01
+        with pytest.raises(ValueError, match=rf"^algo\.decoding\.{said}: .* evaluation\.decoding={{"):
+            make(decoding=Decoding(**setting))
 
 
 def test_the_first_step_of_a_round_has_ratio_one(played: list[Trajectory]) -> None:

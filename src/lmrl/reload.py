@@ -2,9 +2,10 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lmrl.checks import build
 from lmrl.models import tokenizer
@@ -34,7 +35,9 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
     chosen = best if cfg.evaluation.checkpoint == "best" and best.exists() else latest
     codec = tokenizer.load(path=str(saved.resolve()))
     lm = partial(build, "model.lm", instantiate(cfg.model.lm), codec)
-    module = build_module(cfg, cfg.algo, Materials(codec, lm, ()))
+    # Methods refuse to learn from some ways to act; here nothing is learned, and the policy may act as it likes.
+    stage: Any = OmegaConf.merge(cfg.algo, {"decoding": None})
+    module = build_module(cfg, stage, Materials(codec, lm, ()))
     load_weights(module, chosen)
     module.decoding = final_decoding(cfg)
     return module.eval().policy()

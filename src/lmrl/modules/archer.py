@@ -42,6 +42,7 @@ from lmrl.models.heads import ValueHead
 from lmrl.models.sharding import whole
 from lmrl.modules.base import Algorithm, Logs, frozen
 from lmrl.policies.core import Request
+from lmrl.policies.decoding import check_learnable
 from lmrl.text.tokens import TokenBatch, TokenTrajectory, collate
 from lmrl.text.trajectory import Turn
 
@@ -161,6 +162,9 @@ class ArCHer(Algorithm):
         reward_scale: factor on rewards, above 0.
         head_bias: initial value of Q and V, in scaled units.
         common: see `Algorithm`.
+
+    Raises:
+        ValueError: `decoding` is none that can be learned from, see `check_learnable`.
     """
 
     @checked
@@ -184,6 +188,8 @@ class ArCHer(Algorithm):
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        if actor == "reinforce":
+            check_learnable(self.decoding, from_play=False)
         self.gamma, self.polyak, self.samples, self.reward_scale = gamma, polyak, samples, reward_scale
         self.round_steps, self.warmup_rounds = round_steps, warmup_rounds
         self.critic_steps = max(1, round(critic_share * round_steps))

@@ -34,6 +34,7 @@ from torch import Tensor
 from lmrl.functional import weighted_mean
 from lmrl.hyperparameters import GroupSize, NonNegative, OpenShare, Positive, PositiveShare, checked
 from lmrl.modules.base import Algorithm, Logs, frozen
+from lmrl.policies.decoding import check_learnable
 from lmrl.text.returns import with_extras
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
 
@@ -100,6 +101,9 @@ class GRPO(Algorithm):
         clip_high: eps_high, above 0.
         kl_weight: beta, at least 0.
         common: see `Algorithm`.
+
+    Raises:
+        ValueError: `decoding` is none that can be learned from, see `check_learnable`.
     """
 
     @checked
@@ -115,6 +119,7 @@ class GRPO(Algorithm):
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        check_learnable(self.decoding)
         self.group, self.keep_groups, self.average = group, keep_groups, average
         self.clip_low, self.clip_high, self.kl_weight = clip_low, clip_high, kl_weight
         self.reference = frozen(copy.deepcopy(self.lm))

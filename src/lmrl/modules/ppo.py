@@ -38,6 +38,7 @@ from lmrl.hyperparameters import NonNegative, Positive, PositiveShare, Share, ch
 from lmrl.models.backbone import width
 from lmrl.models.heads import ValueHead
 from lmrl.modules.base import Algorithm, Logs, frozen
+from lmrl.policies.decoding import check_learnable
 from lmrl.text.returns import discount_factors, with_extras
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
 
@@ -155,6 +156,9 @@ class PPO(Algorithm):
         reward_scale: factor on rewards, above 0.
         head_bias: initial value of V, in scaled units.
         common: see `Algorithm`.
+
+    Raises:
+        ValueError: `decoding` is none that can be learned from, see `check_learnable`.
     """
 
     kl_weight: Tensor
@@ -181,6 +185,7 @@ class PPO(Algorithm):
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        check_learnable(self.decoding)
         self.gamma, self.discount_per, self.advantage_per, self.trace = gamma, discount_per, advantage_per, trace
         self.clip, self.value_clip, self.value_weight = clip, value_clip, value_weight
         self.kl_target, self.kl_horizon, self.reward_scale = kl_target, kl_horizon, reward_scale

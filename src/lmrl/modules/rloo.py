@@ -33,6 +33,7 @@ from torch import Tensor
 from lmrl.functional import over_processes
 from lmrl.hyperparameters import GroupSize, NonNegative, Positive, checked
 from lmrl.modules.base import Algorithm, Logs, frozen
+from lmrl.policies.decoding import check_learnable
 from lmrl.text.returns import with_extras
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
 
@@ -83,6 +84,9 @@ class RLOO(Algorithm):
         importance_cap: c, at least 1; `None`: no correction for steps within a round.
         reward_scale: factor on rewards, above 0.
         common: see `Algorithm`.
+
+    Raises:
+        ValueError: `decoding` is none that can be learned from, see `check_learnable`.
     """
 
     tokens_per_episode: Tensor
@@ -99,6 +103,7 @@ class RLOO(Algorithm):
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        check_learnable(self.decoding)
         self.group, self.kl_weight, self.reward_scale = group, kl_weight, reward_scale
         self.average, self.importance_cap = average, importance_cap
         self.reference = frozen(copy.deepcopy(self.lm))

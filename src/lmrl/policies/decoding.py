@@ -1,7 +1,8 @@
 """How a token is drawn: from logits to the one distribution that is sampled and reported."""
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
@@ -31,7 +32,8 @@ class GuidedLogits:
 class Decoding:
     """The filters between a model's logits and the distribution that actions are drawn from.
 
-    They apply in the order retry, support, temperature, top-k, top-p; each sees what the ones before it left.
+    They apply in the order retry, support, temperature, top-k, top-p; each sees what the ones before it left. Methods
+    that learn from the probabilities that they act with allow none of them but a temperature (`check_learnable`).
     """
 
     temperature: NonNegative = 1.0
@@ -49,8 +51,7 @@ class Decoding:
     """
     retry: bool = True
     """Whether an utterance may be said again to an observation that it has just left as it was. `False` is an agent
-    that remembers what was of no use: one that sees only the present state says the same illegal move for ever. Methods
-    that learn from probabilities (PPO) do not know of it, and take what is left for all that could have been said.
+    that remembers what was of no use: one that sees only the present state says the same illegal move for ever.
     """
 
     def __post_init__(self) -> None:
@@ -90,6 +91,31 @@ class Decoding:
             before = probabilities.cumsum(-1) - probabilities
             ordered = ordered.masked_fill(before >= self.top_p, -torch.inf)
         return torch.full_like(scores, -torch.inf).scatter_(-1, ids, ordered)
+
+
+def check_learnable(decoding: Decoding, *, from_play: bool = True) -> None:
+    """Refuse to act with other probabilities than those that training computes: logits over a temperature above 0.
+
+    For methods whose loss is about the probabilities of what was said, as importance ratios and policy gradients are.
+
+    Args:
+        decoding: how tokens are drawn while training.
+        from_play: whether what is learned from was said in episodes. `False`: in states in which nothing was tried
+            before, so that `retry` changes nothing.
+
+    Raises:
+        ValueError: a filter applies, or the temperature is 0; the message names the fields.
+    """
+    plain = asdict(Decoding(temperature=decoding.temperature or 1.0, retry=from_play or decoding.retry))
+    changed = {name: json.dumps(value) for name, value in asdict(decoding).items() if value != plain[name]}
+    if changed:
+        said = ", ".join(f"algo.decoding.{name}={value}" for name, value in changed.items())
+        instead = ", ".join(f"{name}: {value}" for name, value in changed.items())
+        raise ValueError(
+            f"{said}: this method learns from the probabilities that it acts with, but training computes them without "
+            f"filters, at a temperature above 0; instead, evaluation.decoding={{{instead}}} changes only how the "
+            "trained policy plays"
+        )
 
 
 def _exact(logits: Float[Tensor, "b V"]) -> Float64[Tensor, "b V"]:

@@ -23,6 +23,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from lmrl.checks import changed_env
+from lmrl.data import store
 from lmrl.data.chess_published import PublishedChess
 from lmrl.data.chess_recipe import EngineGames
 from lmrl.data.endgames_recipe import RandomizedEndgames
@@ -384,6 +385,28 @@ def test_files_of_positions_are_read(tmp_path: Path) -> None:
     before = env.settings
     file.write_text(MATE_IN_ONE + "\n")
     assert Chess(positions=str(file)).settings != before
+
+
+def test_positions_to_practise_checks_are_written(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "scripts" / "chess_checks.py"
+    turns: list[Turn] = []
+    board = chess.Board()
+    for white, black in (("e4", "e5"), ("Nc3", "Qh4"), ("Nf3", "Qxf2+"), ("Kxf2", "d6")):
+        turns += [Turn(state_text(board), is_action=False), Turn(" ".join(white), is_action=True)]
+        board.push_san(white)
+        board.push_san(black)
+    turns.append(Turn(state_text(board), is_action=False))
+    store.save(
+        [Trajectory(tuple(turns), False, True)], tmp_path / "d", task="chess", policy="p", env_version="1", recipe={}
+    )
+    call = [sys.executable, str(script), str(tmp_path / "d"), str(tmp_path / "checks.fen")]
+    subprocess.run([*call, "--moves", "1"], check=True, timeout=120)
+    check, start = read_positions(tmp_path / "checks.fen")
+    assert start == chess.STARTING_FEN
+    assert [chess.Board(check).san(move) for move in chess.Board(check).legal_moves] == ["Kxf2"]
+    nothing = subprocess.run([*call, "--games", "1", "--moves", "0"], timeout=120, capture_output=True, text=True)
+    assert nothing.returncode == 2
+    assert "White is never in check" in nothing.stderr
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, names
 from omegaconf import OmegaConf
 
-from lmrl.checks import ConfigError
+from lmrl.checks import ConfigError, check_environments
 from lmrl.experiment import build_materials, load_task
 from lmrl.policies.decoding import Decoding
 from lmrl.policies.scripted import RandomPolicy
@@ -84,6 +84,9 @@ def test_methods_may_practise_in_another_environment(compose: Callable, data_dir
     _, datamodule = build_stage(cfg, cfg.algo, materials)
     limits = [datamodule.env_of_round(number)().max_steps for number in range(4)]
     assert limits == [3, 3, 7, 7]
+    cfg = compose(*options, "training.env={max_steps: 7}", "training.first=null")
+    check_environments(cfg)
+    assert build_stage(cfg, cfg.algo, materials)[1].env_of_round(0)().max_steps == 7
 
 
 @pytest.mark.parametrize("algo", ["ppo", "grpo", "rloo", "archer"])

@@ -59,9 +59,9 @@ def check_environments(cfg: DictConfig) -> None:
     Raises:
         ConfigError: it cannot; the message says which, and why.
     """
-    for name, changes in (("task", None), ("training", cfg.training.env), ("evaluation", cfg.evaluation.env)):
-        changed_env(f"{name}.env", cfg.task.env, changes)
-    changed_env("training.first.env", cfg.task.env, cfg.training.first.env)
+    changed_env("task.env", cfg.task.env, None)
+    for place in ("training.env", "training.first.env", "evaluation.env"):
+        changed_env(place, cfg.task.env, OmegaConf.select(cfg, place))
 
 
 def build(what: str, factory: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -136,7 +136,7 @@ def _practice(settings: Any, training: Any) -> Any:
     """Return the settings of a datamodule that plays, with the environments that training plays in."""
     if training and training.env:
         settings.env = changed_env("training.env", settings.env, training.env)
-    if training and training.first.env:
+    if training and training.first and training.first.env:
         first = changed_env("training.first.env", settings.env, training.first.env)
         with open_dict(settings):
             settings.first_env, settings.first_rounds = first, training.first.rounds

@@ -3,11 +3,12 @@
     python scripts/chess_checks.py data/chess-* checks.fen
     python run.py task=chess algo=ppo +training.env.positions=checks.fen
 
-A clone of games knows such positions least: one move in a hundred legal ones is the answer, and each position is new.
+A clone says illegal moves there most: hardly any move that fits the pieces is legal, and each position is new.
 """
 
 import argparse
 import random
+from itertools import islice
 from pathlib import Path
 
 import chess
@@ -19,9 +20,7 @@ from lmrl.envs.parts.positions import read_state
 def checks(folder: Path, *, games: int, most: int) -> list[str]:
     """Return the FENs of the first games in which White is in check with at most `most` legal moves, sorted."""
     found: set[str] = set()
-    for index, game in enumerate(store.read(folder)):
-        if index == games:
-            break
+    for game in islice(store.read(folder), games):
         boards = (read_state(turn.text) for turn in game.turns[:-1] if not turn.is_action)
         found |= {board.fen() for board in boards if board.is_check() and 1 <= board.legal_moves.count() <= most}
     return sorted(found)

@@ -67,7 +67,7 @@ def average_returns(rows: Sequence[TokenTrajectory]) -> list[TokenTrajectory]:
     result = list(rows)
     for members in groups.values():
         if len(members) == 1:
-            continue
+            continue  # its mean is itself: most rows of long histories
         mean = np.mean([rows[i].extras["returns"] for i in members], axis=0, dtype=np.float64).astype(np.float32)
         for i in members:
             result[i] = replace(rows[i], extras={**rows[i].extras, "returns": mean})

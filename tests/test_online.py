@@ -215,7 +215,7 @@ def test_a_step_of_the_entropy_bonus_makes_the_policy_less_certain(played: list[
     assert losses == pytest.approx([0.0, -0.5 * before], abs=1e-6)
     assert 0 < before < math.log(codec.size)
     loss.backward()
-    torch.optim.SGD(module.lm.parameters(), lr=0.1).step()
+    torch.optim.SGD(module.lm.parameters(), lr=0.01).step()
     assert float(module.loss(batch)[1]["entropy"]) > before
 
 

@@ -155,6 +155,7 @@ def random_lm(
     sizes |= {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 4}
     rope: dict[str, Any] = {"intermediate_size": 2 * width, "max_position_embeddings": window, **sizes}
     gpt2: dict[str, Any] = {"n_positions": window, "activation_function": "gelu_pytorch_tanh", **sizes}
+    gpt2 |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)  # or no two readings of a text are equal
     makers = {
         "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**gpt2)),
         "llama": lambda: LlamaForCausalLM(LlamaConfig(num_key_value_heads=2, **rope)),

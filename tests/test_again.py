@@ -98,7 +98,7 @@ def test_mistakes_are_told_in_one_line(folder: Path, tmp_path: Path, capsys: pyt
     assert "takes only key=value, not -m" in refused("mode=eval", f"run={folder}", "-m", capsys=capsys)
     assert "evaluation.repeats" in refused("mode=eval", f"run={folder}", "evaluation.repeats=0", capsys=capsys)
     assert "evaluatoin" in refused("mode=eval", f"run={folder}", "evaluatoin.repeats=1", capsys=capsys)
-    assert "finish the run first" in refused("mode=eval", f"run={folder}", capsys=capsys)
+    assert "has no checkpoint yet" in refused("mode=eval", f"run={folder}", capsys=capsys)
     assert "is not a finished run" in refused("mode=replay", f"run={folder}", capsys=capsys)
 
 
@@ -109,7 +109,7 @@ def test_a_policy_is_reloaded_however_it_acts(compose: Callable, data_dir: Path,
     module, _ = build_stage(cfg, cfg.algo, materials)
     module.export(tmp_path / "policy")
     (tmp_path / "checkpoints").mkdir()
-    torch.save({"state_dict": module.state_dict()}, tmp_path / "checkpoints" / "latest.ckpt")
+    torch.save({"state_dict": module.state_dict(), "global_step": 0}, tmp_path / "checkpoints" / "latest.ckpt")
     for changes in (["+algo.decoding.retry=false"], ["evaluation.decoding={retry: false}"]):
         OmegaConf.save(compose("task=maze", "algo=ppo", *changes), tmp_path / "config.yaml", resolve=True)
         policy: Any = trained_policy(tmp_path)

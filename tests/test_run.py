@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -129,7 +130,7 @@ def test_the_same_command_twice_gives_the_same_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_end(tmp_path: Path) -> None:
+def test_a_killed_run_can_be_played_and_resumes_to_the_same_end(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     def arguments(folder: Path) -> list[str]:
         return ["task=maze", "algo=ilql", *SMOKE, "algo.prior.steps=20", "tracking=none", "algo.steps=60",
                 f"data_dir={folder}/data", f"runs_dir={folder}/runs"]  # fmt: skip
@@ -145,6 +146,11 @@ def test_a_killed_run_resumes_to_the_same_end(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     assert not list(broken.glob("runs/*/*/*/policy"))
+    assert -300 <= evaluate_again(run_folder(broken)) < 0
+    assert re.search(
+        r"has not finished its training: its policy is that of step [1-6]0 \((best|latest)\.ckpt\)",
+        capfd.readouterr().err,
+    )
     resumed = command(broken, *arguments(broken)[:-2], "resume=true")
     assert resumed.returncode == 0, resumed.stderr
     ends = [(run_folder(folder) / "transcripts.jsonl").read_text() for folder in (whole, broken)]

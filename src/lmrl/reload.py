@@ -1,38 +1,49 @@
-"""The policy of a finished run, from its folder: as it was evaluated, without data and without training anything."""
+"""The policy of a run, from its folder: as it was evaluated, without data and without training anything."""
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lmrl.callbacks.resume import newest_checkpoint
 from lmrl.checks import build
 from lmrl.models import tokenizer
 from lmrl.policies.core import Policy
 from lmrl.recorded import run_config
-from lmrl.training import Materials, build_module, final_decoding, load_weights
+from lmrl.training import TOKENIZER, Materials, build_module, final_decoding, load_weights
 
 
 def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
-    """Return the policy of a run, with the weights that its evaluation reported.
+    """Return the policy of a run, with the weights that its evaluation reported, or would report if it ended now.
 
     Args:
         folder: the run's folder.
         cfg: a configuration of the same networks, for example with another decoding. `None`: the run's own.
 
     Raises:
-        FileNotFoundError: the folder is no run, or the run has not finished its training.
-        ConfigError: the configuration does not fit this version of the code.
+        FileNotFoundError: the folder is no run, or the run has not trained for an epoch yet.
+        ConfigError: the configuration does not fit this version of the code, or all checkpoints are damaged.
     """
     cfg = run_config(folder) if cfg is None else cfg
     if cfg.algo.get("module") is None:
         raise FileNotFoundError(f"{folder} is a run of {cfg.algo.policy._target_}, which trains nothing")
     saved, checkpoints = folder / "policy", folder / "checkpoints"
+    newest = newest_checkpoint(checkpoints)
+    if newest is None:
+        raise FileNotFoundError(f"{folder} has no checkpoint yet: go on with the run first, with resume=true")
+    best = checkpoints / "best.ckpt"
+    chosen = best if cfg.evaluation.checkpoint == "best" and best.exists() else newest[0]
     if not saved.is_dir():
-        raise FileNotFoundError(f"{folder} has no trained policy: finish the run first, with resume=true")
-    best, latest = checkpoints / "best.ckpt", checkpoints / "latest.ckpt"
-    chosen = best if cfg.evaluation.checkpoint == "best" and best.exists() else latest
+        step = torch.load(chosen, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+        print(
+            f"{folder} has not finished its training: its policy is that of step {step} ({chosen.name})",
+            file=sys.stderr,
+        )
+        saved = checkpoints / TOKENIZER
     codec = tokenizer.load(path=str(saved.resolve()))
     lm = partial(build, "model.lm", instantiate(cfg.model.lm), codec)
     # Methods refuse to learn from some ways to act; here nothing is learned, and the policy may act as it likes.

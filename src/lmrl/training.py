@@ -30,6 +30,8 @@ _ALWAYS: dict[str, Any] = {
     "enable_model_summary": False,
 }
 """The trainer's arguments that no configuration changes."""
+TOKENIZER = "tokenizer"
+"""The folder among the checkpoints that has the tokenizer, without which they could not be played before the end."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,8 @@ def fit(
         logger=list(loggers),
         callbacks=[*resumable(cfg.seed, stage.steps, checkpoints, monitor), *callbacks, progress],
     )
+    if trainer.is_global_zero:
+        module.codec.tokenizer.save_pretrained(checkpoints / TOKENIZER)
     _run(trainer, module, datamodule, checkpoints)
     best, latest = checkpoints / "best.ckpt", checkpoints / LATEST
     chosen = best if monitor is not None and best.exists() else None

@@ -1,7 +1,11 @@
 """Write a file of positions to practise from: White is in check with few legal moves, in half of them; else the start.
 
     python scripts/chess_checks.py data/chess-* checks.fen
-    python run.py task=chess algo=ppo +training.env.positions=checks.fen
+    python run.py task=chess algo=ppo training.env.positions=checks.fen
+
+`task.env.positions=checks` are such positions of 9,000 games of the recipe, made by
+
+    python scripts/chess_checks.py data/chess-* src/lmrl/envs/parts/checks_2000.txt --positions 2000 --alone
 
 A clone says illegal moves there most: hardly any move that fits the pieces is legal, and each position is new.
 """
@@ -34,14 +38,16 @@ def main() -> None:
     parser.add_argument("--games", type=int, default=4000, help="how many games are read")
     parser.add_argument("--moves", type=int, default=3, help="most legal moves that White has in them")
     parser.add_argument("--positions", type=int, default=6000, help="how many such positions are written at most")
+    parser.add_argument("--alone", action="store_true", help="write no start between them")
     args = parser.parse_args()
     found = checks(args.dataset, games=args.games, most=args.moves)
     if not found:
         parser.error(f"in the first {args.games} games of {args.dataset} White is never in check with so few moves")
     random.Random(0).shuffle(found)
     chosen = found[: args.positions]
-    args.file.write_text("\n".join([*chosen, *[chess.STARTING_FEN] * len(chosen)]) + "\n", encoding="ascii")
-    print(f"{args.file}: {len(chosen)} positions with White in check, and as often the start")
+    starts = [] if args.alone else [chess.STARTING_FEN] * len(chosen)
+    args.file.write_text("\n".join([*chosen, *starts]) + "\n", encoding="ascii")
+    print(f"{args.file}: {len(chosen)} positions with White in check, and {len(starts)} times the start")
 
 
 if __name__ == "__main__":

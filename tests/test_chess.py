@@ -24,6 +24,7 @@ from hydra.utils import instantiate
 
 from lmrl.checks import changed_env
 from lmrl.data import store
+from lmrl.data.chess_checks import Checks
 from lmrl.data.chess_published import PublishedChess
 from lmrl.data.chess_recipe import EngineGames
 from lmrl.data.endgames_recipe import RandomizedEndgames
@@ -387,18 +388,33 @@ def test_files_of_positions_are_read(tmp_path: Path) -> None:
     assert Chess(positions=str(file)).settings != before
 
 
-def test_positions_to_practise_checks_are_written(tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "scripts" / "chess_checks.py"
+def test_half_of_the_practice_is_in_check() -> None:
+    env = Chess(positions="checks")
+    boards = [chess.Board(unspaced(env.reset(seed=seed)[0])) for seed in range(200)]
+    checks = [board for board in boards if board != chess.Board()]
+    assert 70 < len(checks) < 130
+    assert len({board.fen() for board in checks}) > 60
+    assert all(board.is_check() and board.turn and 1 <= board.legal_moves.count() <= 3 for board in checks)
+    assert env.settings["positions"] == "checks"
+
+
+def game_from(*moves: tuple[str, str]) -> Trajectory:
     turns: list[Turn] = []
     board = chess.Board()
-    for white, black in (("e4", "e5"), ("Nc3", "Qh4"), ("Nf3", "Qxf2+"), ("Kxf2", "d6")):
-        turns += [Turn(state_text(board), is_action=False), Turn(" ".join(white), is_action=True)]
+    for white, black in moves:
+        turns += [
+            Turn(state_text(board), is_action=False),
+            Turn(move_text(board, board.parse_san(white)), is_action=True),
+        ]
         board.push_san(white)
         board.push_san(black)
-    turns.append(Turn(state_text(board), is_action=False))
-    store.save(
-        [Trajectory(tuple(turns), False, True)], tmp_path / "d", task="chess", policy="p", env_version="1", recipe={}
-    )
+    return Trajectory((*turns, Turn(state_text(board), is_action=False)), False, True)
+
+
+def test_positions_to_practise_checks_are_written(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "scripts" / "chess_checks.py"
+    game = game_from(("e4", "e5"), ("Nc3", "Qh4"), ("Nf3", "Qxf2+"), ("Kxf2", "d6"))
+    store.save([game], tmp_path / "d", task="chess", policy="p", env_version="1", recipe={})
     call = [sys.executable, str(script), str(tmp_path / "d"), str(tmp_path / "checks.fen")]
     subprocess.run([*call, "--moves", "1"], check=True, timeout=120)
     check, start = read_positions(tmp_path / "checks.fen")
@@ -407,6 +423,25 @@ def test_positions_to_practise_checks_are_written(tmp_path: Path) -> None:
     nothing = subprocess.run([*call, "--games", "1", "--moves", "0"], timeout=120, capture_output=True, text=True)
     assert nothing.returncode == 2
     assert "White is never in check" in nothing.stderr
+
+
+def test_checks_are_told_from_whites_side_and_mirrored() -> None:
+    """White answers Qxf2+, and Black the check on f7, which is turned; the kings may not castle then: mirror images."""
+    game = game_from(("e4", "e5"), ("Nc3", "Qh4"), ("Nf3", "Qxf2+"), ("Kxf2", "Ke7"), ("Bc4", "d6"), ("Bxf7", "h6"),
+                    ("Nd5+", "Kxf7"))  # fmt: skip
+    quiet = game_from(("e4", "e5"), ("Nf3", "Nc6"))
+    found = [(read_state(one.turns[0].text), one.turns[1].text) for one in Checks(share=1)([quiet, game])]
+    assert [text for _, text in found] == ["K x f 2\n", "K x f 2\n", "K x c 2\n"]
+    assert all(board.is_check() and board.is_valid() for board, _ in found)
+    white, black, image = (board for board, _ in found)
+    assert white.fen() == unspaced(game.turns[6].text).strip()
+    before = read_state(game.turns[12].text)
+    before.push_san("Nd5+")
+    assert black == before.mirror()
+    assert image == black.transform(chess.flip_horizontal)
+    assert Checks(share=1)([quiet]) == [quiet]
+    assert Checks(share=0.6)([quiet, game])[:1] == [quiet]
+    assert len(Checks(share=0.61)([quiet, game])) == 3
 
 
 @pytest.mark.parametrize(

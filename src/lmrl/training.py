@@ -190,6 +190,8 @@ def fit(
         callbacks=[*resumable(cfg.seed, stage.steps, checkpoints, monitor), *callbacks, progress],
     )
     if trainer.is_global_zero:
+        lm: Any = module.lm
+        lm.config.save_pretrained(checkpoints / TOKENIZER)  # a tokenizer alone is no folder to load from
         module.codec.tokenizer.save_pretrained(checkpoints / TOKENIZER)
     _run(trainer, module, datamodule, checkpoints)
     best, latest = checkpoints / "best.ckpt", checkpoints / LATEST

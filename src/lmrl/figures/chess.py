@@ -16,7 +16,7 @@ try:
 except ImportError as error:
     raise ImportError("the chess tasks need the package chess (GPL-3): pip install 'lmrl[chess]'") from error
 
-from lmrl.envs.parts.positions import read_move, read_state
+from lmrl.envs.parts.positions import move_between, read_move, read_state
 from lmrl.text.trajectory import Trajectory, Turn
 
 BOARD_SIZE = 360
@@ -53,20 +53,7 @@ def plies(trajectory: Trajectory) -> Iterator[Ply]:
         after.push(move)
         target = read_state(turns[index + 1].text)
         if after.fen() != target.fen():
-            yield Ply(after, _between(after, target), "")
-
-
-def _between(before: chess.Board, after: chess.Board) -> chess.Move:
-    """Return the move that leads from one position to the next."""
-    for move in before.legal_moves:
-        if after.piece_at(move.from_square) or after.color_at(move.to_square) != before.turn:
-            continue  # quick to see, and true of nearly all
-        before.push(move)
-        is_it = before.board_fen() == after.board_fen()
-        before.pop()
-        if is_it:
-            return move
-    raise ValueError(f"no move leads from {before.fen()!r} to {after.fen()!r}")
+            yield Ply(after, move_between(after, target), "")
 
 
 def to_pgn(trajectory: Trajectory, *, number: int) -> chess.pgn.Game:

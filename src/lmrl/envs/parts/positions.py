@@ -16,8 +16,12 @@ except ImportError as error:
 
 EVALUATION_FILE = Path(__file__).with_name("endgames_645.txt")
 """The end games of the evaluation, made by `scripts/endgame_positions.py`; training never starts from them."""
+CHECKS_FILE = Path(__file__).with_name("checks_2000.txt")
+"""Positions in which White is in check, with at most three legal moves, made by `scripts/chess_checks.py`."""
 INITIAL = "initial"
 """The name of the usual start of a game."""
+CHECKS = "checks"
+"""The name of starts to practise from: half of them the usual one, half of them in check."""
 
 
 def state_text(board: Board) -> str:
@@ -59,6 +63,23 @@ def read_move(board: Board, text: str) -> Move | None:
     except ValueError:  # what python-chess raises for texts that are unreadable, illegal or ambiguous
         return None
     return move or None  # the null move counts as false
+
+
+def move_between(before: Board, after: Board) -> Move:
+    """Return the legal move that leads from one position to the next.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for move in before.legal_moves:
+        if after.piece_at(move.from_square) or after.color_at(move.to_square) != before.turn:
+            continue  # quick to see, and true of nearly all
+        before.push(move)
+        is_it = before.board_fen() == after.board_fen()
+        before.pop()
+        if is_it:
+            return move
+    raise ValueError(f"no move leads from {before.fen()!r} to {after.fen()!r}")
 
 
 def read_positions(path: str | Path) -> tuple[str, ...]:
@@ -151,8 +172,8 @@ class Starts:
     """The positions that games start from.
 
     Args:
-        positions: `initial`; or sets of pieces, as `["kQK", "kRK"]` (capitals are White's), from which positions are
-            drawn; or a file that `read_positions` reads.
+        positions: `initial`; `checks`, half of which are positions of check; or sets of pieces, as `["kQK", "kRK"]`
+            (capitals are White's), from which positions are drawn; or a file that `read_positions` reads.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -170,6 +191,9 @@ class Starts:
             self._listed = _evaluation_with(frozenset(map(_sorted, self.sets)))
             if not self.sets:
                 raise ValueError("chess: positions is an empty list, name at least one set of pieces, as kQK")
+        elif positions == CHECKS:
+            checks = read_positions(CHECKS_FILE)
+            self._listed, self.settings = (*checks, *self._listed * len(checks)), CHECKS
         elif positions != INITIAL:
             self._listed = read_positions(positions)
             content = hashlib.sha256("\n".join(self._listed).encode()).hexdigest()

@@ -189,10 +189,6 @@ def fit(
         logger=list(loggers),
         callbacks=[*resumable(cfg.seed, stage.steps, checkpoints, monitor), *callbacks, progress],
     )
-    if trainer.is_global_zero:
-        lm: Any = module.lm
-        lm.config.save_pretrained(checkpoints / TOKENIZER)  # a tokenizer alone is no folder to load from
-        module.codec.tokenizer.save_pretrained(checkpoints / TOKENIZER)
     _run(trainer, module, datamodule, checkpoints)
     best, latest = checkpoints / "best.ckpt", checkpoints / LATEST
     chosen = best if monitor is not None and best.exists() else None
@@ -212,6 +208,10 @@ def _make_usable(module: Algorithm, checkpoint: Path, device: torch.device) -> N
 
 def _run(trainer: pl.Trainer, module: Algorithm, datamodule: Any, checkpoints: Path) -> None:
     """Train from the newest checkpoint, and forget what was logged after it."""
+    if trainer.is_global_zero:
+        lm: Any = module.lm
+        lm.config.save_pretrained(checkpoints / TOKENIZER)  # a tokenizer alone is no folder to load from
+        module.codec.tokenizer.save_pretrained(checkpoints / TOKENIZER)
     newest, done = newest_checkpoint(checkpoints) or (None, 0)
     for logger in trainer.loggers:
         if isinstance(logger, MetricsFile):

@@ -439,6 +439,8 @@ def test_checks_are_told_from_whites_side_and_mirrored() -> None:
     before.push_san("Nd5+")
     assert black == before.mirror()
     assert image == black.transform(chess.flip_horizontal)
+    drawn = Trajectory((*game.turns[:14], Turn(state_text(before), is_action=False)), terminated=True)
+    assert len(Checks(share=1)([drawn])) == 1  # White's check ended it, as a third repetition does
     assert Checks(share=1)([quiet]) == [quiet]
     assert Checks(share=0.6)([quiet, game])[:1] == [quiet]
     assert len(Checks(share=0.61)([quiet, game])) == 3

@@ -51,7 +51,6 @@ def answers_to_check(game: Trajectory) -> Iterator[Trajectory]:
         if not turn.is_action or index == 0:
             continue
         shown = game.turns[index - 1].text
-        follows = game.turns[index + 1].text if index + 1 < len(game.turns) else None
         gives_check = "+" in turn.text
         # Most positions are none of check, and need no more than a glance.
         if not gives_check and not Board(unspaced(shown)).is_check():
@@ -63,8 +62,9 @@ def answers_to_check(game: Trajectory) -> Iterator[Trajectory]:
         if board.is_check():
             yield from _images(board, move)
         board.push(move)
-        if follows is not None and board.is_check() and not board.is_game_over():
-            reply = move_between(board, read_state(follows))
+        after = read_state(game.turns[index + 1].text) if index + 1 < len(game.turns) else board
+        if board.is_check() and after.turn:  # else White's move ended the game, and Black said nothing
+            reply = move_between(board, after)
             squares = square_mirror(reply.from_square), square_mirror(reply.to_square)
             yield from _images(board.mirror(), Move(*squares, promotion=reply.promotion))
 

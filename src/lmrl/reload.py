@@ -44,6 +44,8 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
             file=sys.stderr,
         )
         saved = checkpoints / TOKENIZER
+        if not saved.is_dir():
+            raise FileNotFoundError(f"{saved} is missing: an earlier version began this run, go on with resume=true")
     codec = tokenizer.load(path=str(saved.resolve()))
     lm = partial(build, "model.lm", instantiate(cfg.model.lm), codec)
     # Methods refuse to learn from some ways to act; here nothing is learned, and the policy may act as it likes.

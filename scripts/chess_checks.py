@@ -3,7 +3,7 @@
     python scripts/chess_checks.py data/chess-* checks.fen
     python run.py task=chess algo=ppo training.env.positions=checks.fen
 
-`task.env.positions=checks` are such positions of 9,000 games of the recipe, made by
+`task.env.positions=checks` has such positions of the first 4,000 of 9,000 games of the recipe, made by
 
     python scripts/chess_checks.py data/chess-* src/lmrl/envs/parts/checks_2000.txt --positions 2000 --alone
 

@@ -32,11 +32,12 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
     if cfg.algo.get("module") is None:
         raise FileNotFoundError(f"{folder} is a run of {cfg.algo.policy._target_}, which trains nothing")
     saved, checkpoints = folder / "policy", folder / "checkpoints"
-    newest = newest_checkpoint(checkpoints)
-    if newest is None:
-        raise FileNotFoundError(f"{folder} has no checkpoint yet: go on with the run first, with resume=true")
-    best = checkpoints / "best.ckpt"
-    chosen = best if cfg.evaluation.checkpoint == "best" and best.exists() else newest[0]
+    chosen = checkpoints / "best.ckpt"
+    if cfg.evaluation.checkpoint != "best" or not chosen.exists():
+        newest = newest_checkpoint(checkpoints)
+        if newest is None:
+            raise FileNotFoundError(f"{folder} has no checkpoint yet: go on with the run first, with resume=true")
+        chosen = newest[0]
     if not saved.is_dir():
         step = torch.load(chosen, map_location="cpu", weights_only=True, mmap=True)["global_step"]
         print(

@@ -446,6 +446,27 @@ def test_checks_are_told_from_whites_side_and_mirrored() -> None:
     assert len(Checks(share=0.61)([quiet, game])) == 3
 
 
+def test_other_positions_are_drawn_from_all_games_and_both_sides() -> None:
+    """Of 14 and 8 positions 20 are none of check: each is told once, Black's turned, so that Bc5 is Bc4."""
+    game = game_from(("e4", "e5"), ("Nc3", "Qh4"), ("Nf3", "Qxf2+"), ("Kxf2", "Ke7"), ("Bc4", "d6"), ("Bxf7", "h6"),
+                    ("Nd5+", "Kxf7"))  # fmt: skip
+    quiet = game_from(("e4", "e5"), ("Nf3", "Nc6"), ("Bc4", "Bc5"), ("O-O", "Nf6"))
+    told = Checks(share=0.1, others="positions")([quiet, game])
+    *others, white, black, image = told
+    assert Checks(share=1)([quiet, game]) == [white, black, image]
+    boards = [read_state(one.turns[0].text) for one in others]
+    assert len(others) == 12 + 8
+    assert not any(board.is_check() for board in boards)
+    assert all(board.turn and read_move(board, one.turns[1].text) for board, one in zip(boards, others, strict=True))
+    said = Counter(one.turns[1].text for one in others)
+    assert (said["O - O\n"], said["N f 3\n"], said["N c 3\n"]) == (1, 3, 2)
+    assert said["B c 4\n"] + said["B f 4\n"] == 3
+    assert others != sorted(others, key=lambda one: one.turns[0].text)
+    assert told == Checks(share=0.1, others="positions")([quiet, game])
+    assert len(Checks(share=0.25, others="positions")([quiet, game])) == 3 + 9
+    assert len(Checks(share=0.25)([quiet, game])) == 3 + 1
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

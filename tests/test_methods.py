@@ -34,7 +34,7 @@ SHORTER = {
     "online_filtered_bc": ["algo.steps=160", "algo.datamodule.rollouts=64"],
     "grpo": ["algo.steps=160", "algo.datamodule.rollouts=64"],
     "rloo": ["algo.steps=80", "algo.datamodule.rollouts=64"],
-    "archer": ["algo.steps=600", "algo.datamodule.batch_size=256"],
+    "archer": ["algo.steps=1200", "algo.datamodule.batch_size=256"],
 }
 
 

@@ -29,7 +29,7 @@ from lmrl.modules.dpo import dpo_loss, paired
 from lmrl.modules.rcbc import RCBC, returns_to_go
 from lmrl.policies.conditioned import ReturnToGo
 from lmrl.policies.core import Request
-from lmrl.prior import after_earlier_stages, stage_key
+from lmrl.prior import after_earlier_stages, stage_key, untrained
 from lmrl.rollout import Start, rollout
 from lmrl.text.codec import Codec
 from lmrl.text.tokens import TokenTrajectory, collate, tokenize
@@ -423,13 +423,16 @@ def shortened(cfg: DictConfig, stages: Sequence[str]) -> None:
 def test_earlier_stages_are_found_again_wherever_they_stand(compose: Callable, data_dir: Path, tmp_path: Path) -> None:
     """AWR needs a prior and a critic, the critic needs the same prior: each is trained once, then found."""
 
+    steps: list[list[int]] = []
+
     def stages(algo: str, names: Sequence[str]) -> Materials:
-        cfg = compose("task=maze", f"algo={algo}", f"data_dir={data_dir}")
+        cfg = compose("task=maze", f"algo={algo}", f"data_dir={data_dir}", "algo.steps=7")
         task = load_task(cfg)
         task.dataset.trajectories[:] = task.dataset.trajectories[:60]
         cfg.data_dir = str(tmp_path)
         with open_dict(cfg):
             shortened(cfg.algo, names)
+        steps.append([stage.steps for stage in untrained(cfg, cfg.algo, "maze", "some data")])
         return after_earlier_stages(cfg, cfg.algo, "maze", build_materials(cfg, task), "some data")
 
     materials = stages("awr", ["prior", "critic", "critic.prior"])
@@ -450,6 +453,7 @@ def test_earlier_stages_are_found_again_wherever_they_stand(compose: Callable, d
     assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert again.folders == materials.folders
     assert ilql.folders == {}
+    assert steps == [[2, 2, 2, 7], [7], [7]]  # what is kept needs not be built to see that it can be
     for ours, theirs in zip(again.lm().parameters(), ilql.lm().parameters(), strict=True):
         assert torch.equal(ours, theirs)
 

@@ -129,7 +129,7 @@ def prepare(cfg: DictConfig) -> tuple[Task, Materials]:
     materials = build_materials(cfg, task)
     if is_trained(cfg):
         final_decoding(cfg)
-        for stage in prior.stages(cfg.algo):
+        for stage in prior.untrained(cfg, cfg.algo, cfg.task.name, task.dataset.fingerprint):
             build_stage(cfg, stage, materials)
     else:
         build_policy(cfg)

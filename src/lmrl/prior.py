@@ -28,11 +28,18 @@ from lmrl.tracking.core import MetricsFile
 from lmrl.training import Materials, build_stage, fit
 
 
-def stages(stage: DictConfig) -> Iterator[DictConfig]:
-    """Yield all stages that a stage begins with, at any depth, and then the stage itself."""
+def untrained(cfg: DictConfig, stage: DictConfig, task: str, fingerprint: str) -> Iterator[DictConfig]:
+    """Yield what is still to be trained: stages that a stage begins with, at any depth, and then the stage itself.
+
+    Args:
+        cfg: the whole configuration.
+        stage: the stage's part of it.
+        task: name of the task.
+        fingerprint: digest of the dataset.
+    """
     for kind in ("prior", "critic"):
-        if stage.get(kind):
-            yield from stages(stage[kind])
+        if stage.get(kind) and not (_place(cfg, stage[kind], kind, task, fingerprint) / f"{kind}.json").exists():
+            yield from untrained(cfg, stage[kind], task, fingerprint)
     yield stage
 
 
@@ -96,7 +103,7 @@ def find_or_train(
         kind: which of its earlier stages.
     """
     earlier = (cfg.algo if stage is None else stage)[kind]
-    folder = Path(cfg.data_dir) / f"{kind}s" / f"{task}-{stage_key(cfg, earlier, fingerprint)[:16]}"
+    folder = _place(cfg, earlier, kind, task, fingerprint)
     finished = folder / f"{kind}.json"
     if finished.exists():
         return folder
@@ -111,6 +118,11 @@ def find_or_train(
     while not finished.exists():  # the first process is still writing
         time.sleep(0.1)
     return folder
+
+
+def _place(cfg: DictConfig, stage: DictConfig, kind: str, task: str, fingerprint: str) -> Path:
+    """Return the folder in which a trained stage is kept."""
+    return Path(cfg.data_dir) / f"{kind}s" / f"{task}-{stage_key(cfg, stage, fingerprint)[:16]}"
 
 
 def _train(cfg: DictConfig, stage: DictConfig, kind: str, materials: Materials, folder: Path) -> None:

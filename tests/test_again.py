@@ -18,10 +18,12 @@ from lmrl.checks import ConfigError
 from lmrl.commands import compose_run
 from lmrl.experiment import build_materials, load_task
 from lmrl.modes import dispatch
+from lmrl.policies.core import Request
 from lmrl.policies.decoding import Decoding
 from lmrl.provenance import describe, differences
 from lmrl.recorded import PROVENANCE, changed_config, changed_values, find_run, provenance, run_config
 from lmrl.reload import trained_policy
+from lmrl.text.trajectory import Turn
 from lmrl.training import build_stage
 
 OVERRIDES = ["task=maze", "algo=ilql", "algo.module.beta=3", "hardware=cpu", "tracking.max_traces=7"]
@@ -114,6 +116,10 @@ def test_a_policy_is_reloaded_however_it_acts(compose: Callable, data_dir: Path,
         OmegaConf.save(compose("task=maze", "algo=ppo", *changes), tmp_path / "config.yaml", resolve=True)
         policy: Any = trained_policy(tmp_path)
         assert policy.decoding == Decoding(retry=False)
+    proposals = "+algo.module.rerank={proposals: [up, down], temperature: 0.0}"
+    OmegaConf.save(compose("task=maze", "algo=ppo", proposals), tmp_path / "config.yaml", resolve=True)
+    history = (Turn("The goal is at 8, 6. Your current position is at 1, 1.\n", is_action=False),)
+    assert trained_policy(tmp_path).act([Request(history, seed=0)])[0].text in ("up", "down")
 
 
 def test_help_names_every_choice(capsys: pytest.CaptureFixture) -> None:

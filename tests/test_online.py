@@ -32,6 +32,11 @@ from lmrl.text.trajectory import Trajectory, windows
 
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
 COMMON: dict[str, Any] = {"optimizer": torch.optim.SGD, "steps": 4, "max_new_tokens": 6}
+FROM_PLAY = pytest.mark.parametrize(
+    "method",
+    [partial(PPO, gamma=0.9), partial(GRPO, group=2), partial(RLOO, group=2)],
+    ids=["ppo", "grpo", "rloo"],
+)
 
 
 @pytest.mark.parametrize("case", golden("ppo"))
@@ -164,8 +169,7 @@ class Wall(Sights):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("method", [partial(PPO, gamma=0.9), partial(GRPO, group=2), partial(RLOO, group=2)],
-                         ids=["ppo", "grpo", "rloo"])  # fmt: skip
+@FROM_PLAY
 def test_what_makes_training_compute_other_probabilities_than_acting_is_refused(
     method: Callable, setting: dict, said: str | None
 ) -> None:
@@ -185,6 +189,13 @@ def test_what_makes_training_compute_other_probabilities_than_acting_is_refused(
         assert drift > 0.01
         with pytest.raises(ValueError, match=rf"^algo\.decoding\.{said}: .* evaluation\.decoding={{"):
             make(decoding=Decoding(**setting))
+
+
+@FROM_PLAY
+def test_a_reranker_is_refused_by_methods_that_learn_from_their_probabilities(method: Callable) -> None:
+    codec = byte_level()
+    with pytest.raises(ValueError, match=r"^algo\.module\.rerank: .* algo=ilql$"):
+        method(lm=lambda: random_lm("gpt2", codec.size), codec=codec, rerank={"proposals": ["a\n"]}, **COMMON)
 
 
 def test_the_first_step_of_a_round_has_ratio_one(played: list[Trajectory]) -> None:

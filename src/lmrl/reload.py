@@ -50,8 +50,9 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
     codec = tokenizer.load(path=str(saved.resolve()))
     lm = partial(build, "model.lm", instantiate(cfg.model.lm), codec)
     # Methods refuse to learn from some ways to act; here nothing is learned, and the policy may act as it likes.
-    stage: Any = OmegaConf.merge(cfg.algo, {"decoding": None})
+    stage: Any = OmegaConf.create(OmegaConf.to_container(cfg.algo, resolve=True))
+    stage.decoding, rerank = None, stage.module.pop("rerank", None)
     module = build_module(cfg, stage, Materials(codec, lm, ()))
     load_weights(module, chosen)
-    module.decoding = final_decoding(cfg)
+    module.decoding, module.rerank = final_decoding(cfg), instantiate(rerank, _convert_="all") if rerank else None
     return module.eval().policy()

@@ -103,7 +103,7 @@ class GRPO(Algorithm):
         common: see `Algorithm`.
 
     Raises:
-        ValueError: `decoding` is none that can be learned from, see `check_learnable`.
+        ValueError: what `decoding` and `rerank` say cannot be learned from, see `check_learnable`.
     """
 
     @checked
@@ -119,7 +119,7 @@ class GRPO(Algorithm):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_learnable(self.decoding)
+        check_learnable(self.decoding, reranks=self.rerank is not None)
         self.group, self.keep_groups, self.average = group, keep_groups, average
         self.clip_low, self.clip_high, self.kl_weight = clip_low, clip_high, kl_weight
         self.reference = frozen(copy.deepcopy(self.lm))

@@ -158,7 +158,7 @@ class PPO(Algorithm):
         common: see `Algorithm`.
 
     Raises:
-        ValueError: `decoding` is none that can be learned from, see `check_learnable`.
+        ValueError: what `decoding` and `rerank` say cannot be learned from, see `check_learnable`.
     """
 
     kl_weight: Tensor
@@ -185,7 +185,7 @@ class PPO(Algorithm):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_learnable(self.decoding)
+        check_learnable(self.decoding, reranks=self.rerank is not None)
         self.gamma, self.discount_per, self.advantage_per, self.trace = gamma, discount_per, advantage_per, trace
         self.clip, self.value_clip, self.value_weight = clip, value_clip, value_weight
         self.kl_target, self.kl_horizon, self.reward_scale = kl_target, kl_horizon, reward_scale

@@ -86,7 +86,7 @@ class RLOO(Algorithm):
         common: see `Algorithm`.
 
     Raises:
-        ValueError: `decoding` is none that can be learned from, see `check_learnable`.
+        ValueError: what `decoding` and `rerank` say cannot be learned from, see `check_learnable`.
     """
 
     tokens_per_episode: Tensor
@@ -103,7 +103,7 @@ class RLOO(Algorithm):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_learnable(self.decoding)
+        check_learnable(self.decoding, reranks=self.rerank is not None)
         self.group, self.kl_weight, self.reward_scale = group, kl_weight, reward_scale
         self.average, self.importance_cap = average, importance_cap
         self.reference = frozen(copy.deepcopy(self.lm))

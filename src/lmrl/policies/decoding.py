@@ -93,19 +93,25 @@ class Decoding:
         return torch.full_like(scores, -torch.inf).scatter_(-1, ids, ordered)
 
 
-def check_learnable(decoding: Decoding, *, from_play: bool = True) -> None:
+def check_learnable(decoding: Decoding, *, reranks: bool = False, from_play: bool = True) -> None:
     """Refuse to act with other probabilities than those that training computes: logits over a temperature above 0.
 
     For methods whose loss is about the probabilities of what was said, as importance ratios and policy gradients are.
 
     Args:
         decoding: how tokens are drawn while training.
+        reranks: whether a reranker chooses what is said, instead.
         from_play: whether what is learned from was said in episodes. `False`: in states in which nothing was tried
             before, so that `retry` changes nothing.
 
     Raises:
-        ValueError: a filter applies, or the temperature is 0; the message names the fields.
+        ValueError: a filter applies, the temperature is 0, or a reranker acts; the message names the fields.
     """
+    if reranks:
+        raise ValueError(
+            "algo.module.rerank: this method learns from the probabilities that it acts with, but a reranker chooses "
+            "among proposals with others; leave it out, or name a method that learns from data, as algo=ilql"
+        )
     plain = asdict(Decoding(temperature=decoding.temperature or 1.0, retry=from_play or decoding.retry))
     changed = {name: json.dumps(value) for name, value in asdict(decoding).items() if value != plain[name]}
     if changed:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -442,6 +443,9 @@ def test_checks_are_told_from_whites_side_and_mirrored() -> None:
     drawn = Trajectory((*game.turns[:14], Turn(state_text(before), is_action=False)), terminated=True)
     assert len(Checks(share=1)([drawn])) == 1  # White's check ended it, as a third repetition does
     assert Checks(share=1)([quiet]) == [quiet]
+    claimed = [replace(turn, text=turn.text.replace("N f 3", "N f 3 +")) for turn in quiet.turns]
+    boast = replace(quiet, turns=tuple(claimed))
+    assert Checks(share=1)([boast]) == [boast]  # a check that is only said is none
     assert Checks(share=0.6)([quiet, game])[:1] == [quiet]
     assert len(Checks(share=0.61)([quiet, game])) == 3
 

@@ -23,8 +23,8 @@ class Checks:
 
     Args:
         share: how many of the turns are those of a check; 1 for no others.
-        others: where the others come from: "games" (the first ones, whole) or "positions" (of all games, drawn without
-            replacement; White's and Black's, mirrored or not, equally often).
+        others: where the others come from: "games" (the first ones, whole) or "positions" (of all games and both sides,
+            drawn without replacement; where nobody may castle, every second one is mirrored).
     """
 
     @checked
@@ -54,7 +54,7 @@ def answers_to_check(game: Trajectory) -> Iterator[Trajectory]:
         # Most positions are none of check, and need no more than a glance.
         if Board(unspaced(game.turns[index - 1].text)).is_check() and (played := _white(game, index)):
             yield from _images(*played)
-        if "+" in game.turns[index].text and (reply := _black(game, index)):
+        if "+" in game.turns[index].text and (reply := _black(game, index)) and reply[0].is_check():  # not only said so
             yield from _images(*reply)
 
 
@@ -78,7 +78,9 @@ def _drawn(games: Sequence[Trajectory], room: int) -> Iterator[Trajectory]:
         played = side(game, index)
         if played and not played[0].is_check():
             room -= 1
-            yield list(_images(*played))[-1 if rng.integers(2) else 0]
+            images = _images(*played)
+            told = next(images)
+            yield next(images, told) if rng.integers(2) else told
 
 
 def _actions(game: Trajectory) -> Iterator[int]:

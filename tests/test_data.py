@@ -193,9 +193,9 @@ def test_bad_recipes_are_told(arguments: dict, message: str) -> None:
 # Rows and folders
 
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
-said = st.tuples(texts, st.booleans(), st.floats(-100, 100, width=32))
+said = st.tuples(st.text(st.characters(codec="utf-8"), min_size=1, max_size=8), st.floats(-100, 100, width=32))
 plain = st.tuples(
-    st.lists(said, min_size=1, max_size=6),
+    st.lists(said, min_size=2, max_size=6),
     st.booleans(),
     st.none() | st.integers(0, 2**63 - 1),
     st.dictionaries(texts, st.one_of(st.booleans(), st.integers(-9, 9), texts), max_size=3),
@@ -204,7 +204,7 @@ plain = st.tuples(
 
 def trajectory_of(plain: tuple) -> Trajectory:
     said, terminated, seed, info = plain
-    turns = tuple(Turn(text, is_action, reward if is_action else 0.0) for text, is_action, reward in said)
+    turns = tuple(Turn(text, i % 2 == 1, reward if i % 2 else 0.0) for i, (text, reward) in enumerate(said))
     return Trajectory(turns, terminated, not terminated, seed, info)
 
 
@@ -260,7 +260,7 @@ def test_damaged_rows_name_their_field(change: dict, message: str) -> None:
 
 
 def test_a_missing_field_is_named() -> None:
-    row = to_row(Trajectory((Turn("a", False),), True), episode_id="x", **NAMES)
+    row = to_row(Trajectory((Turn("a", False), Turn("b", True)), True), episode_id="x", **NAMES)
     del row["policy"]
     with pytest.raises(RowError, match="field 'policy': missing"):
         from_row(row)
@@ -590,7 +590,7 @@ HISTORY = {"text_history": ["s\n", "a\n"], "rewards": [0.0, -1.0], "dones": [Fal
         (json.dumps([STEP | {"state": None}]), "step 0, field 'state': expected text, got None"),
         (json.dumps([STEP | {"action": 1}]), "step 0, field 'action': expected text, got 1"),
         (json.dumps([STEP | {"reward": True}]), "step 0, field 'reward': expected a finite number, got True"),
-        (json.dumps([STEP | {"reward": float("inf")}]), "step 0, field 'reward': expected a finite number, got inf"),
+        (json.dumps([STEP | {"reward": float("inf")}]), "entry 0, field 'reward': expected a finite number, got inf"),
         (json.dumps([STEP | {"done": 0}]), "step 0, field 'done': expected true or false, got 0"),
         (json.dumps({"rewards": [], "dones": []}), "field 'text_history': expected a list, got None"),
         (json.dumps(HISTORY | {"rewards": [0.0]}), "field 'rewards': 1 entries for 2 texts"),

@@ -548,7 +548,7 @@ def test_published_files_are_read(layout: str, tmp_path: Path, recipe: HalfwayRe
         assert (theirs.info["success"], theirs.info["lost"]) == (ours.info["success"], ours.info["lost"])
     where = [{key: item.info[key] for key in ("line", "index") if key in item.info} for item in read]
     lines = [{"line": 1}, {"line": 2}, {"line": 3}]
-    assert where == (lines if layout == "lines" else [{"line": 1, "index": index} for index in range(3)])
+    assert where == (lines if layout == "lines" else [{"index": index} for index in range(3)])
 
 
 SOUND = {"text_history": ["a", "go west", "b"], "rewards": [0.0], "dones": [True]}
@@ -584,7 +584,7 @@ def test_damage_is_told_with_its_place(
     path.write_text(json.dumps(objects) if layout == "array" else "\n".join(map(json.dumps, objects)))
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - what it says is checked below
         list(PublishedTextNav(path=path, like=recipe))
-    place = "line 1, trajectory 1" if layout == "array" else "line 2"
+    place = "trajectory 1" if layout == "array" else "line 2"
     assert str(caught.value).startswith(f"{path}, {place}, {message}")
 
 

@@ -625,7 +625,7 @@ def test_lines_are_divided_at_the_last_question_mark(recipe: MixedQuestioners, t
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (3, "the whole of it: expected an object, got 3"),
+        (3, "the whole value: expected an object, got 3"),
         (GAME | {"lines": None}, "field 'lines': expected a list, got None"),
         (GAME | {"lines": []}, "field 'lines': expected 1 to 20 entries, got 0"),
         (GAME | {"lines": ["Is it? No."] * 21}, "field 'lines': expected 1 to 20 entries, got 21"),
@@ -642,13 +642,13 @@ def test_damaged_conversations_name_file_place_and_field(
 ) -> None:
     file = tmp_path / "eval.json"
     file.write_text(json.dumps([GAME, value]))
-    with pytest.raises(ValueError, match=rf"eval\.json, conversation 2, {re.escape(message)}"):
+    with pytest.raises(ValueError, match=rf"eval\.json, conversation 1, {re.escape(message)}"):
         list(PublishedTwentyQuestions(path=file, like=recipe))
     file.write_text(json.dumps(GAME) + "\n" + json.dumps(value) + "\n")
     with pytest.raises(ValueError, match=rf"eval\.json, line 2, {re.escape(message)}"):
         list(PublishedTwentyQuestions(path=file, like=recipe))
     file.write_text("[{")
-    with pytest.raises(ValueError, match=r"eval\.json, line 1, the whole line: not JSON"):
+    with pytest.raises(ValueError, match=r"eval\.json, the whole file: not JSON"):
         list(PublishedTwentyQuestions(path=file, like=recipe))
 
 

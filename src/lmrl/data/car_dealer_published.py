@@ -1,13 +1,12 @@
 """Reads Car Dealer conversations in LMRL-Gym's layouts: those of its loaders, and the raw ones of its generator."""
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from lmrl.data.generate import Recipe
-from lmrl.data.published import DamagedError, PublishedFile, flag, listed, number, short, text
+from lmrl.data.published import DamagedError, Entry, Place, PublishedArray, flag, listed, number, short, text
 from lmrl.envs.car_dealer import OPENING
 from lmrl.envs.parts.car_dealer_partner import read_decision
 from lmrl.envs.parts.car_dealer_profile import REJECTS, REWARDS, loss_reward, sale_reward
@@ -17,7 +16,7 @@ ROLES = {"Seller": True, "Dealer": True, "Buyer": False}
 """Who speaks; whether it is the agent."""
 
 
-class PublishedCarDealer(PublishedFile):
+class PublishedCarDealer(PublishedArray):
     """A published file of conversations (arXiv 2311.18232, C.8): JSON, as one value or one value per line.
 
     A value is a conversation, a list of conversations, or an object of such lists by personality. A conversation has
@@ -49,45 +48,22 @@ class PublishedCarDealer(PublishedFile):
         """Return how conversations are priced."""
         return {"reward": self.reward, "reject_reward": self.reject_reward}
 
-    def __len__(self) -> int:
-        whole = self._whole()
-        try:
-            return super().__len__() if whole is None else sum(1 for _ in _conversations(whole))
-        except DamagedError as error:
-            raise ValueError(f"{self.path}, {error}") from error
-
-    def __iter__(self) -> Iterator[Trajectory]:
-        """Read the file.
-
-        Raises:
-            ValueError: a conversation is damaged; the message names file, conversation and field.
-        """
-        whole = self._whole()
-        if whole is None:
-            yield from super().__iter__()
+    def split(self, value: Any, where: str, place: Place) -> Iterator[Entry]:
+        """Divide a value into conversations; an object that is none has a list of them for each personality."""
+        if not isinstance(value, dict) or {"lines", "buyer_info"} & set(value):
+            yield from super().split(value, where, place)
             return
-        try:
-            yield from self.read(iter([(1, whole)]))
-        except DamagedError as error:
-            raise ValueError(f"{self.path}, {error}") from error
+        for personality, items in value.items():
+            kind = f"{where}personality {personality!r}"
+            if not isinstance(items, list):
+                raise DamagedError(f"{kind}: expected a list, got {short(items)}")
+            yield from super().split(items, f"{kind}, ", place)
 
-    def read(self, values: Iterator[tuple[int, Any]]) -> Iterator[Trajectory]:
-        """Read the conversations of each value."""
-        for line, value in values:
-            for place, conversation in _conversations(value):
-                try:
-                    yield self._trajectory(conversation, line)
-                except DamagedError as error:
-                    raise DamagedError(f"{place}{error}") from error
+    def read(self, values: Iterator[tuple[Place, Any]]) -> Iterator[Trajectory]:
+        """Read a conversation from each value."""
+        return (self._trajectory(value, place) for place, value in values)
 
-    def _whole(self) -> Any:
-        """Return the file's only value; `None` if it has one value per line."""
-        try:
-            return json.loads(self.path.read_bytes())
-        except ValueError:
-            return None
-
-    def _trajectory(self, conversation: Any, line: int) -> Trajectory:
+    def _trajectory(self, conversation: Any, place: Place) -> Trajectory:
         """Read one conversation."""
         if not isinstance(conversation, dict):
             raise DamagedError(f"expected an object, got {short(conversation)}")
@@ -100,7 +76,7 @@ class PublishedCarDealer(PublishedFile):
             raise DamagedError("field 'lines': a conversation in which the seller says nothing")
         reward, facts = self._outcome(conversation, _budget(buyer.get("budget")))
         who = buyer.get("personality", buyer.get("background_buyer"))
-        facts |= {"line": line, "personality": text(who, "field 'buyer_info', personality")}
+        facts |= {**place, "personality": text(who, "field 'buyer_info', personality")}
         opening = OPENING if said[0][0] else OPENING + said[0][1]
         turns = [Turn(opening, is_action=False)]
         for index, (is_action, words) in enumerate(said):
@@ -127,19 +103,6 @@ class PublishedCarDealer(PublishedFile):
         if bought:
             return sale_reward(price, **case), facts
         return loss_reward(**case, reject=self.reject_reward), facts
-
-
-def _conversations(value: Any) -> Iterator[tuple[str, Any]]:
-    """Return each conversation of a value, with its place."""
-    if isinstance(value, list):
-        yield from ((f"conversation {index}, ", item) for index, item in enumerate(value))
-    elif isinstance(value, dict) and not {"lines", "buyer_info"} & set(value):
-        for personality, items in value.items():
-            if not isinstance(items, list):
-                raise DamagedError(f"personality {personality!r}: expected a list, got {short(items)}")
-            yield from ((f"personality {personality!r}, conversation {i}, ", item) for i, item in enumerate(items))
-    else:
-        yield "", value
 
 
 def _line(item: Any, index: int) -> tuple[bool, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lmrl.data.generate import Recipe
-from lmrl.data.published import DamagedError, PublishedFile, flag, short, step, text
+from lmrl.data.published import DamagedError, Place, PublishedFile, flag, short, step, text
 from lmrl.envs.chess import ILLEGAL_REWARD
 from lmrl.envs.parts.positions import Board, Move, move_text, read_move, read_state, state_text
 from lmrl.text.trajectory import Trajectory, Turn
@@ -41,17 +41,17 @@ class PublishedChess(PublishedFile):
         """Return what tells the end of a game from being cut off."""
         return {"max_moves": self._max_moves}
 
-    def read(self, values: Iterator[tuple[int, Any]]) -> Iterator[Trajectory]:
+    def read(self, values: Iterator[tuple[Place, Any]]) -> Iterator[Trajectory]:
         """Read the games; a file may mix the layouts."""
         waiting: list[Step] = []
-        first = 0
-        for line, value in values:
+        first: Place = {}
+        for place, value in values:
             if isinstance(value, list):
-                yield self._game([_step(item, index) for index, item in enumerate(value)], line)
+                yield self._game([_step(item, index) for index, item in enumerate(value)], place)
             elif isinstance(value, dict) and "from_state" in value:
-                yield _single(value, line)
+                yield _single(value, place)
             elif isinstance(value, dict):
-                first = first if waiting else line
+                first = first if waiting else place
                 waiting.append(_step(value, len(waiting)))
                 if waiting[-1][3]:
                     yield self._game(waiting, first)
@@ -61,7 +61,7 @@ class PublishedChess(PublishedFile):
         if waiting:
             yield self._game(waiting, first)
 
-    def _game(self, steps: Sequence[Step], line: int) -> Trajectory:
+    def _game(self, steps: Sequence[Step], place: Place) -> Trajectory:
         """Return the trajectory of a whole game."""
         if not steps:
             raise DamagedError("the whole line: a game without any move")
@@ -74,7 +74,7 @@ class PublishedChess(PublishedFile):
         _, _, reward, is_done = steps[-1]
         terminated = is_done and len(steps) < self._max_moves
         success = reward > 0
-        info = {"line": line, "success": success, "invalid_actions": invalid}
+        info = {**place, "success": success, "invalid_actions": invalid}
         if terminated:
             last_illegal = read_move(steps[-1][0], steps[-1][1]) is None
             info["result"] = "win" if success else "loss" if reward < 0 and not last_illegal else "draw"
@@ -98,7 +98,7 @@ def _step(item: Any, index: int) -> Step:
     return board, action if action.endswith("\n") else f"{action}\n", reward, item["done"]
 
 
-def _single(value: Mapping[str, Any], line: int) -> Trajectory:
+def _single(value: Mapping[str, Any], place: Place) -> Trajectory:
     """Return a single move as an episode."""
     board = _board(text(value["from_state"], "field 'from_state'"), "field 'from_state'")
     if "action" not in value:
@@ -113,7 +113,7 @@ def _single(value: Mapping[str, Any], line: int) -> Trajectory:
         _, _, earned = step({"state": "", "done": False, **value}, 0)
     is_done = outcome is not None or ("done" in value and flag(value["done"], "field 'done'"))
     turns.append(Turn(said, is_action=True, reward=earned))
-    return Trajectory(tuple(turns), is_done, not is_done, info={"line": line})
+    return Trajectory(tuple(turns), is_done, not is_done, info=dict(place))
 
 
 def _board(state: str, place: str) -> Board:

@@ -1,16 +1,15 @@
 """Reads the Guess My City data of LMRL-Gym's layouts."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from lmrl.data.published import DamagedError, PublishedFile, flag, listed, short, text
+from lmrl.data.published import DamagedError, Place, PublishedArray, flag, listed, short, text
 from lmrl.envs.guess_my_city import OPENING, QUESTIONS
 from lmrl.envs.parts.guess_my_city_partner import split
 from lmrl.text.trajectory import Trajectory, Turn
 
 
-class PublishedGuessMyCity(PublishedFile):
+class PublishedGuessMyCity(PublishedArray):
     """A published Guess My City file: one JSON array of conversations, or one conversation per line.
 
     Two layouts are read. In both a line is a question and its answer, with a space between them.
@@ -28,44 +27,12 @@ class PublishedGuessMyCity(PublishedFile):
         like: see `PublishedFile`.
     """
 
-    def __len__(self) -> int:
-        with self.path.open("rb") as file:
-            if not file.read(1024).lstrip().startswith(b"["):
-                return super().__len__()
-            file.seek(0)
-            try:
-                return len(json.load(file))
-            except (ValueError, TypeError):
-                return 0  # reading tells what is wrong, and where
-
-    def __iter__(self) -> Iterator[Trajectory]:
-        """Read the file.
-
-        Raises:
-            ValueError: something is damaged; the message names file, place and field.
-        """
-        with self.path.open("rb") as file:
-            is_array = file.read(1024).lstrip().startswith(b"[")
-        if not is_array:
-            yield from super().__iter__()
-            return
-        try:
-            values = json.loads(self.path.read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{self.path}: not JSON ({error})") from error
-        for index, value in enumerate(values):
-            try:
-                yield _trajectory(value, {"index": index})
-            except DamagedError as error:
-                raise ValueError(f"{self.path}, conversation {index}, {error}") from error
-
-    def read(self, values: Iterator[tuple[int, Any]]) -> Iterator[Trajectory]:
-        """Read a conversation from each line."""
-        for line, value in values:
-            yield _trajectory(value, {"line": line})
+    def read(self, values: Iterator[tuple[Place, Any]]) -> Iterator[Trajectory]:
+        """Read a conversation from each value."""
+        return (_trajectory(value, place) for place, value in values)
 
 
-def _trajectory(value: Any, place: dict[str, int]) -> Trajectory:
+def _trajectory(value: Any, place: Place) -> Trajectory:
     """Return the game of one object; `place` says where in the file it stands."""
     if not isinstance(value, dict):
         raise DamagedError(f"the whole value: expected an object, got {short(value)}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lmrl.data.generate import Recipe
-from lmrl.data.published import DamagedError, PublishedFile, flag, listed, number, short, step, text
+from lmrl.data.published import DamagedError, Place, PublishedFile, flag, listed, number, short, step, text
 from lmrl.text.trajectory import Trajectory, Turn
 
 
@@ -33,9 +33,9 @@ class PublishedMaze(PublishedFile):
         """Return what tells arriving from being cut off."""
         return {"goal_reward": self._goal_reward}
 
-    def read(self, values: Iterator[tuple[int, Any]]) -> Iterator[Trajectory]:
+    def read(self, values: Iterator[tuple[Place, Any]]) -> Iterator[Trajectory]:
         """Read a trajectory from each line."""
-        for line, value in values:
+        for place, value in values:
             steps, rest = _steps(value)
             if not steps:
                 raise DamagedError("the whole line: a trajectory without any action")
@@ -45,7 +45,7 @@ class PublishedMaze(PublishedFile):
             if rest is not None:
                 turns.append(Turn(rest, is_action=False))
             terminated = steps[-1][2] == self._goal_reward
-            yield Trajectory(tuple(turns), terminated, not terminated, info={"line": line, "success": terminated})
+            yield Trajectory(tuple(turns), terminated, not terminated, info={**place, "success": terminated})
 
 
 def _steps(value: Any) -> tuple[list[tuple[str, str, float]], str | None]:

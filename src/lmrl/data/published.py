@@ -1,25 +1,31 @@
-"""Reads files that LMRL-Gym published: one JSON value per line, checked field by field; each task knows its layouts."""
+"""Reads files from outside as recipes: one JSON value per line, or one array of them, checked field by field."""
 
 import hashlib
 import json
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lmrl.data.generate import Recipe
+from lmrl.data.outside import DamagedError, refuse, short, syntax_only
+from lmrl.data.rows import flaw
 from lmrl.text.trajectory import Trajectory
 
+__all__ = ["DamagedError", "PublishedArray", "PublishedFile", "flag", "listed", "number", "short", "step", "text"]
 
-class DamagedError(Exception):
-    """A value that is not what its layout says; the message names the field."""
+Place = dict[str, int]
+"""Where a value stands in its file: `line`, from 1, or `index` in an array, from 0, or both."""
+Entry = tuple[str, Place, Callable[[], Any]]
+"""A value's place in words, for errors; the same as numbers; and how to get the value, checked."""
 
 
 class PublishedFile(ABC):
     """A published file as a recipe, so that it is stored and described like data made here.
 
-    A subclass says in `read` how JSON values become trajectories, and in `options` what it was told about that.
+    A subclass says in `read` how JSON values become trajectories, and in `options` which settings decide that.
 
     Args:
         path: the file.
@@ -39,11 +45,11 @@ class PublishedFile(ABC):
         self._like = like
 
     @abstractmethod
-    def read(self, values: Iterator[tuple[int, Any]]) -> Iterator[Trajectory]:
-        """Turn the file's values, each with the number of its line, into trajectories.
+    def read(self, values: Iterator[tuple[Place, Any]]) -> Iterator[Trajectory]:
+        """Turn the file's values, each with its place, into trajectories.
 
         Raises:
-            DamagedError: a value is not what its layout says.
+            DamagedError: a value is not as its layout says.
         """
 
     def options(self) -> Mapping[str, Any]:
@@ -65,33 +71,109 @@ class PublishedFile(ABC):
         """Read the file.
 
         Raises:
-            ValueError: a line is damaged; the message names file, line and field.
+            ValueError: something is damaged; the message names file, place and field.
         """
-        line = 0
+        where = ""
 
-        def values() -> Iterator[tuple[int, Any]]:
-            nonlocal line
-            with self.path.open("rb") as file:
-                for line, text in enumerate(file, start=1):
-                    if text.strip():
-                        yield line, _parsed(text)
+        def values() -> Iterator[tuple[Place, Any]]:
+            nonlocal where
+            for where, place, value in self.entries():
+                yield place, value()
+                where = ""  # errors of finding the next entry name its place themselves
 
         try:
-            yield from self.read(values())
+            for episode in self.read(values()):
+                if problem := flaw(episode):
+                    raise DamagedError(problem)
+                yield episode
         except DamagedError as error:
-            raise ValueError(f"{self.path}, line {line}, {error}") from error
+            raise ValueError(f"{self.path}, {where}{error}") from error
+
+    def entries(self) -> Iterator[Entry]:
+        """Find the file's values: each line that is not blank is one.
+
+        Raises:
+            DamagedError: the file cannot be divided into values; the message names the place.
+        """
+        for line, content in self._lines():
+            yield f"line {line}, ", {"line": line}, partial(_whole, "line", content)
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """Read the lines that are not blank, each with its number."""
+        with self.path.open("rb") as file:
+            for line, content in enumerate(file, start=1):
+                if content.strip():
+                    yield line, content
 
     def statistics(self, trajectories: Iterable[Trajectory]) -> Mapping[str, int | float]:
         """Return the statistics that the task's own recipe computes."""
         return self._like.statistics(trajectories)
 
 
-def _parsed(line: bytes) -> Any:
-    """Return the JSON value of a line."""
+class PublishedArray(PublishedFile):
+    """A published file whose values are lines, or entries of arrays: one array in each line, or one in all lines."""
+
+    noun: ClassVar[str] = "conversation"
+    """What an entry of an array is called in errors."""
+
+    def __len__(self) -> int:
+        try:
+            return sum(1 for _ in self.entries())
+        except DamagedError:
+            return 0  # reading tells what is wrong, and where
+
+    def entries(self) -> Iterator[Entry]:
+        """Find the file's values: what `split` makes of the whole file, or of each of its lines.
+
+        Raises:
+            DamagedError: the file is not JSON; the message names the place.
+        """
+        if self._is_one_value():
+            yield from self.split(_whole("file", self.path.read_bytes(), check=False), "", {})
+            return
+        for line, content in self._lines():
+            where = f"line {line}, "
+            try:
+                value = _whole("line", content, check=False)
+            except DamagedError as error:
+                raise DamagedError(f"{where}{error}") from error
+            yield from self.split(value, where, {"line": line})
+
+    def _is_one_value(self) -> bool:
+        """Whether the file is one value: it has a single line, or its first line is not a value of its own."""
+        first = list(islice(self._lines(), 2))
+        if len(first) < 2:
+            return True
+        try:
+            json.loads(first[0][1])
+        except RecursionError:
+            return False
+        except ValueError:
+            return True
+        return False
+
+    def split(self, value: Any, where: str, place: Place) -> Iterator[Entry]:
+        """Divide a value into episodes: the entries of an array, or the value itself."""
+        if not isinstance(value, list):
+            yield where, place, partial(_checked, value)
+            return
+        for index, item in enumerate(value):
+            yield f"{where}{self.noun} {index}, ", place | {"index": index}, partial(_checked, item)
+
+
+def _whole(what: str, content: bytes, *, check: bool = True) -> Any:
+    """Return the JSON value of a whole file or line."""
     try:
-        return json.loads(line)
-    except ValueError as error:
-        raise DamagedError(f"the whole line: not JSON ({error})") from error
+        value = syntax_only(content)
+    except DamagedError as error:
+        raise DamagedError(f"the whole {what}: {error}") from error
+    return _checked(value) if check else value
+
+
+def _checked(value: Any) -> Any:
+    """Return a value that has nothing in it which cannot be stored."""
+    refuse(value)
+    return value
 
 
 def listed(value: Mapping[str, Any], name: str) -> list[Any]:
@@ -109,8 +191,8 @@ def text(value: Any, place: str) -> str:
 
 
 def number(value: Any, place: str) -> float:
-    """Return a value that must be a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """Return a value that must be a number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise DamagedError(f"{place}: expected a finite number, got {short(value)}")
     return float(value)
 
@@ -136,9 +218,3 @@ def step(item: Any, index: int) -> tuple[str, str, float]:
         text(item["action"], f"{place} 'action'"),
         number(item["reward"], f"{place} 'reward'"),
     )
-
-
-def short(value: Any) -> str:
-    """Show a value in an error, however long it is."""
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."

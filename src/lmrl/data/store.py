@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmrl.data.card import card
+from lmrl.data.outside import DamagedError, parsed
 from lmrl.data.rows import FEATURES, RowError, from_row, to_row
 from lmrl.data.statistics import Summary
 from lmrl.text.trajectory import Trajectory
@@ -160,8 +161,7 @@ class RowWriter:
             first: index of the first one in the whole data.
             number: of the first file.
         """
-        numbered = enumerate(trajectories, start=first)
-        rows = (to_row(t, episode_id=f"{self._prefix}-{index:07d}", **self._names) for index, t in numbered)
+        rows = (self._row(trajectory, index) for index, trajectory in enumerate(trajectories, start=first))
         files: dict[str, int] = {}
         writer: pq.ParquetWriter | None = None
         name = ""
@@ -180,6 +180,13 @@ class RowWriter:
                 writer.close()
         return files
 
+    def _row(self, trajectory: Trajectory, index: int) -> dict[str, Any]:
+        """Return the row of an episode; errors name the episode and the field."""
+        try:
+            return to_row(trajectory, episode_id=f"{self._prefix}-{index:07d}", **self._names)
+        except (RowError, TypeError) as error:
+            raise ValueError(f"episode {index} cannot be stored: {error}") from error
+
 
 def _read_file(path: Path) -> Iterator[tuple[dict[str, Any], Trajectory]]:
     """Read the rows of one Parquet file and their episodes; errors name file, row and field."""
@@ -187,13 +194,29 @@ def _read_file(path: Path) -> Iterator[tuple[dict[str, Any], Trajectory]]:
     row = 0
     try:
         for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=FEATURES.arrow_schema.names):
-            for values in batch.to_pylist():
+            for values in _values(batch):
                 yield values, from_row(values)
                 row += 1
     except RowError as error:
         raise ValueError(f"{path}, row {row}, {error}") from error
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path}, after row {row}: damaged ({error})") from error
+
+
+def _values(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """Return the rows of a batch; where bytes are not text, those up to there, and then the error."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for row in range(batch.num_rows):
+            yield {name: _cell(batch, row, name) for name in batch.schema.names}
+
+
+def _cell(batch: pa.RecordBatch, row: int, name: str) -> Any:
+    try:
+        return batch.column(name)[row].as_py()
+    except UnicodeDecodeError as error:
+        raise RowError(f"field {name!r}: bytes that are not text in UTF-8 ({error})") from error
 
 
 def describe(folder: str | Path) -> dict[str, Any]:
@@ -207,8 +230,8 @@ def describe(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is not a dataset of lmrl: it has no {DESCRIPTION}")
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        description = parsed(path.read_bytes())
+    except DamagedError as error:
         raise ValueError(f"{path}: damaged ({error})") from error
     texts = dict.fromkeys(("task", "policy", "env_version", "fingerprint"), str)
     tables = dict.fromkeys(("recipe", "statistics", "published", "files"), dict)
@@ -217,6 +240,8 @@ def describe(folder: str | Path) -> dict[str, Any]:
             raise ValueError(f"{path}: field {name!r} is missing or damaged")
     if description["format"] != FORMAT:
         raise ValueError(f"{path}: format {description['format']} is not {FORMAT}, which this version of lmrl reads")
+    if not description["files"] or not all(type(count) is int and count > 0 for count in description["files"].values()):
+        raise ValueError(f"{path}: field 'files' must name at least one file, each with its number of rows")
     return description
 
 

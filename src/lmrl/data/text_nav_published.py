@@ -1,16 +1,15 @@
 """Reads the Text-Nav data of LMRL-Gym's layout: one object per line, or all objects in one array."""
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lmrl.data.published import DamagedError, PublishedFile, flag, listed, number, short, text
+from lmrl.data.published import DamagedError, Place, PublishedArray, flag, listed, number, short, text
 from lmrl.text.trajectory import Trajectory, Turn
 
 _LOST = "You lost!"
 
 
-class PublishedTextNav(PublishedFile):
+class PublishedTextNav(PublishedArray):
     """A published Text-Nav file (arXiv 2311.18232, C.2).
 
     A trajectory is an object with `text_history`, 2n + 1 texts that begin and end with an observation, and for each of
@@ -26,31 +25,14 @@ class PublishedTextNav(PublishedFile):
         like: see `PublishedFile`.
     """
 
-    def __len__(self) -> int:
-        with self.path.open("rb") as file:
-            first = file.read(1024).lstrip()
-            if not first.startswith(b"["):
-                return super().__len__()
-            file.seek(0)
-            try:
-                return sum(len(json.loads(line)) for line in file if line.strip())
-            except (ValueError, TypeError):
-                return 0  # reading tells what is wrong, and where
+    noun = "trajectory"
 
-    def read(self, values: Iterator[tuple[int, Any]]) -> Iterator[Trajectory]:
-        """Read the trajectories of each line."""
-        for line, value in values:
-            if not isinstance(value, list):
-                yield _trajectory(value, {"line": line})
-                continue
-            for index, item in enumerate(value):
-                try:
-                    yield _trajectory(item, {"line": line, "index": index})
-                except DamagedError as error:
-                    raise DamagedError(f"trajectory {index}, {error}") from error
+    def read(self, values: Iterator[tuple[Place, Any]]) -> Iterator[Trajectory]:
+        """Read a trajectory from each value."""
+        return (_trajectory(value, place) for place, value in values)
 
 
-def _trajectory(value: Any, place: dict[str, int]) -> Trajectory:
+def _trajectory(value: Any, place: Place) -> Trajectory:
     """Return the trajectory of one object; `place` says where in the file it stands."""
     if not isinstance(value, dict):
         raise DamagedError(f"the whole value: expected an object, got {short(value)}")

@@ -1,10 +1,9 @@
 """Reads the Twenty Questions conversations that LMRL-Gym published."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from lmrl.data.published import DamagedError, PublishedFile, flag, listed, short, text
+from lmrl.data.published import DamagedError, Place, PublishedArray, flag, listed, short, text
 from lmrl.envs.twenty_questions import OPENING, QUESTION_REWARD, WIN_REWARD
 from lmrl.text.trajectory import Trajectory, Turn
 
@@ -12,7 +11,7 @@ QUESTIONS = 20
 """Questions of a whole game."""
 
 
-class PublishedTwentyQuestions(PublishedFile):
+class PublishedTwentyQuestions(PublishedArray):
     """A published file of conversations (arXiv 2311.18232, C.6): a JSON array, or one conversation per line.
 
     A conversation is an object with `lines`, a list of texts of a question and its answer (`Is it alive? No.`);
@@ -24,43 +23,15 @@ class PublishedTwentyQuestions(PublishedFile):
         like: see `PublishedFile`.
     """
 
-    def __len__(self) -> int:
-        whole = self._whole()
-        return super().__len__() if whole is None else len(whole)
-
-    def __iter__(self) -> Iterator[Trajectory]:
-        """Read the file.
-
-        Raises:
-            ValueError: a conversation is damaged; the message names file, place and field.
-        """
-        whole = self._whole()
-        if whole is None:
-            yield from super().__iter__()
-            return
-        for number, value in enumerate(whole, start=1):
-            try:
-                yield _conversation(value, number)
-            except DamagedError as error:
-                raise ValueError(f"{self.path}, conversation {number}, {error}") from error
-
-    def read(self, values: Iterator[tuple[int, Any]]) -> Iterator[Trajectory]:
-        """Read a conversation from each line."""
-        return (_conversation(value, line) for line, value in values)
-
-    def _whole(self) -> list[Any] | None:
-        """Return the array that the file holds; `None` if it has one conversation per line."""
-        try:
-            value = json.loads(self.path.read_bytes())
-        except ValueError:
-            return None
-        return value if isinstance(value, list) else None
+    def read(self, values: Iterator[tuple[Place, Any]]) -> Iterator[Trajectory]:
+        """Read a conversation from each value."""
+        return (_conversation(value, place) for place, value in values)
 
 
-def _conversation(value: Any, number: int) -> Trajectory:
-    """Read one conversation, the file's `number`-th."""
+def _conversation(value: Any, place: Place) -> Trajectory:
+    """Read one conversation; `place` says where in the file it stands."""
     if not isinstance(value, dict):
-        raise DamagedError(f"the whole of it: expected an object, got {short(value)}")
+        raise DamagedError(f"the whole value: expected an object, got {short(value)}")
     lines = [_exchange(line, f"field 'lines', entry {index}") for index, line in enumerate(listed(value, "lines"))]
     if not 1 <= len(lines) <= QUESTIONS:
         raise DamagedError(f"field 'lines': expected 1 to {QUESTIONS} entries, got {len(lines)}")
@@ -74,7 +45,7 @@ def _conversation(value: Any, number: int) -> Trajectory:
         turns.append(Turn(question, is_action=True, reward=WIN_REWARD if has_won else QUESTION_REWARD))
         turns.append(Turn(answer, is_action=False))
     over = success or len(lines) == QUESTIONS
-    info = {"line": number, "success": success, "object": names[0]}
+    info = {**place, "success": success, "object": names[0]}
     return Trajectory(tuple(turns), terminated=over, truncated=not over, info=info)
 
 

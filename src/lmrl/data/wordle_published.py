@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from lmrl.data.published import DamagedError, PublishedFile, flag, listed, number, short, text
+from lmrl.data.published import DamagedError, Place, PublishedFile, flag, listed, number, short, text
 from lmrl.envs.parts.words import REPLIES, SOLVED
 from lmrl.text.trajectory import Trajectory, Turn
 
@@ -19,9 +19,9 @@ class PublishedWordle(PublishedFile):
         like: see `PublishedFile`.
     """
 
-    def read(self, values: Iterator[tuple[int, Any]]) -> Iterator[Trajectory]:
+    def read(self, values: Iterator[tuple[Place, Any]]) -> Iterator[Trajectory]:
         """Read a game from each line."""
-        for line, value in values:
+        for place, value in values:
             if not isinstance(value, dict):
                 raise DamagedError(f"the whole line: expected an object, got {short(value)}")
             said = [_said(pair, f"field 'sequence', entry {i}") for i, pair in enumerate(listed(value, "sequence"))]
@@ -32,7 +32,7 @@ class PublishedWordle(PublishedFile):
             turns = tuple(_turns(said, listed(value, "reward")))
             over = flag(value.get("done"), "field 'done'")
             success = turns[-1].text == REPLIES[SOLVED]
-            yield Trajectory(turns, terminated=over, truncated=not over, info={"line": line, "success": success})
+            yield Trajectory(turns, terminated=over, truncated=not over, info={**place, "success": success})
 
 
 def _said(pair: Any, place: str) -> tuple[str, bool]:

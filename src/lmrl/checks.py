@@ -45,6 +45,9 @@ def check_config(cfg: DictConfig) -> None:
         config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'the configuration'}: {str(error).splitlines()[0]}") from error
+    data = OmegaConf.select(cfg, "task.dataset")
+    if data and data.get("folder"):
+        config["task"]["dataset"]["recipe"] = None  # nothing is made with it, so it is not checked
     for key, kind in _KINDS.items():
         said = objection(OmegaConf.select(cfg, key), kind)
         if said:

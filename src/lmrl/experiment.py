@@ -19,6 +19,7 @@ from rich.console import Console
 from lmrl import prior
 from lmrl.callbacks.evaluate import Evaluate
 from lmrl.checks import ConfigError, build, changed_env
+from lmrl.data.generate import loader_of
 from lmrl.data.store import Dataset
 from lmrl.evaluation import Evaluation, evaluate, evaluation_starts
 from lmrl.exported import write_card, write_player
@@ -153,7 +154,7 @@ def load_task(cfg: DictConfig) -> Task:
     build("task.env", make_env)
     reported = evaluation_env(cfg)
     anchors = Anchors.of_task(cfg.task)
-    dataset = build("task.dataset", instantiate(cfg.task.dataset))
+    dataset = build("task.dataset", build("task.dataset", loader_of, cfg.task))
     return Task(make_env, reported, cfg.task.memory, anchors, dataset)
 
 

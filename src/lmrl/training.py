@@ -130,7 +130,9 @@ def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tup
         window=window(module.lm),
         max_new_tokens=cfg.task.max_new_tokens,
     )
-    build("task.memory", datamodule.episodes)  # too long rows are found here, before anything is trained
+    episodes = build("task.memory", datamodule.episodes)  # too long rows are found here, before anything is trained
+    if datamodule.rounds_last == 0:  # the data stay as they are
+        build("algo.module", module.check_episodes, episodes)
     return module, datamodule
 
 

@@ -2,12 +2,12 @@
 
 import csv
 import importlib.util
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lmrl.data.outside import DamagedError, parsed
 from lmrl.envs.parts.heard import Heard, says
 
 
@@ -95,8 +95,10 @@ def questions(path: str | Path) -> Iterator[Asked]:
                 yield Asked(row["question"], brief, row.get("answer") or "")
         return
     try:
-        conversations = json.loads(file.read_bytes())
+        conversations = parsed(file.read_bytes())
         said = [line for item in conversations for line in item.get("lines") or item["conversation"]]
         yield from (Asked(f"{line.rpartition('? ')[0].strip()}?", {}, "") for line in said if "? " in line)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except DamagedError as error:
+        raise ValueError(f"{file}, {error}") from error
+    except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{file}: expected a list of conversations with lines, or a file .csv ({error!r})") from error

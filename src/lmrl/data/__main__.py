@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ _USAGE = """
   python -m lmrl.data generate task=maze                       make the data of a task
   python -m lmrl.data inspect  task=maze --episodes 3          statistics and a few episodes
   python -m lmrl.data export   task=maze --to maze.jsonl       one chat per line (.jsonl), or a dataset folder
-  python -m lmrl.data import   task=maze --file published.jsonl   store a published file as a dataset
+  python -m lmrl.data import   task=maze --file dialogues.jsonl   store a file as a dataset: a published one, an
+                                                                  exported one, or your own dialogues
 Anything like key=value changes the configuration, as for run.py: task.env.layout=umaze, data_dir=/elsewhere.
 """
 
@@ -26,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="task=NAME and other configuration overrides")
     parser.add_argument("--episodes", type=int, default=3, help="how many episodes to show (inspect)")
     parser.add_argument("--to", type=Path, help="a .jsonl file or a new folder (export); a new folder (import)")
-    parser.add_argument("--file", type=Path, help="the published file (import)")
+    parser.add_argument(
+        "--file", type=Path, help="the file (import): published, exported, or dialogues of your own (docs/data.md)"
+    )
     parser.add_argument("--config", type=Path, help="the configuration folder; default: conf")
     options = parser.parse_intermixed_args(arguments)
     return guarded(lambda: _COMMANDS[options.command](compose_task(options.overrides, options.config), options))
@@ -118,18 +121,34 @@ def _export(task: Any, options: argparse.Namespace) -> None:
 
 
 def _import(task: Any, options: argparse.Namespace) -> None:
-    """Store a published file as a dataset folder."""
-    from hydra.utils import instantiate
-
+    """Store a file as a dataset folder."""
     from lmrl.data.generate import folder_of, save_recipe
 
     if options.file is None:
-        raise ValueError("import needs --file: the published file")
-    if not task.get("importer"):
-        raise ValueError(f"the task {task.name} names no importer for published files")
-    recipe = instantiate(task.importer)(path=options.file, like=_recipe(task))
+        raise ValueError("import needs --file: the file to import")
+    recipe = _importer(task, options.file)(path=options.file, like=_recipe(task))
     place = save_recipe(recipe, options.to or folder_of(recipe, task.dataset.root), published=_published(task))
     print(f"{place}\nto train on it: task.dataset.folder={place}")
+
+
+def _importer(task: Any, file: Path) -> Callable[..., Any]:
+    """Return what reads a file: lmrl's own reader of dialogues, or else the task's importer.
+
+    Raises:
+        ValueError: it is not a file of dialogues, and the task has no importer.
+    """
+    from hydra.utils import instantiate
+
+    from lmrl.data.dialogues import Dialogues, holds_dialogues
+
+    if holds_dialogues(file):
+        return Dialogues
+    if not task.get("importer"):
+        raise ValueError(
+            f"{file}: the lines have no field 'messages', and the task {task.name} has no importer for other layouts: "
+            "write one JSON object with messages and rewards per line (docs/data.md)"
+        )
+    return instantiate(task.importer)
 
 
 _COMMANDS = {"generate": _generate, "inspect": _inspect, "export": _export, "import": _import}

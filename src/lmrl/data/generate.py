@@ -1,6 +1,7 @@
 """Where a task's offline data come from: read if they are on disk, otherwise made by the task's recipe, once."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,6 +9,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from lmrl.checks import ConfigError
 from lmrl.data import store
 from lmrl.data.parallel import processes_for, save_shards
 from lmrl.data.store import Dataset
@@ -41,9 +43,39 @@ class Recipe(Protocol):
         ...
 
 
+def loader_of(task: Any) -> Callable[[], Dataset]:
+    """Return what loads the data of a task's configuration, or makes them first.
+
+    If `dataset.folder` names the data, the recipe is neither built nor checked: nothing is made with it.
+    """
+    from hydra.utils import instantiate
+
+    if not task.dataset.get("folder"):
+        return instantiate(task.dataset)
+    settings = copy.deepcopy(task.dataset)
+    settings.recipe = None
+    load = instantiate(settings)
+
+    def loaded() -> Dataset:
+        return of_task(load(), task.name)
+
+    return loaded
+
+
+def of_task(data: Dataset, task: str) -> Dataset:
+    """Return data that are of this task.
+
+    Raises:
+        ValueError: they are of another one.
+    """
+    if data.task != task:
+        raise ValueError(f"{data.folder} holds data of the task {data.task!r}, not of {task!r}")
+    return data
+
+
 def load_or_generate(
     *,
-    recipe: Recipe,
+    recipe: Recipe | None,
     root: str | Path,
     folder: str | Path | None = None,
     published: Mapping[str, int | float] | None = None,
@@ -53,7 +85,7 @@ def load_or_generate(
     """Return a task's offline data, making and storing them first if nobody has yet.
 
     Args:
-        recipe: makes the data.
+        recipe: makes the data; `None` only if there is a `folder`.
         root: where datasets are kept. Each has a folder of its own, named after the task and the data's fingerprint, so
             changed settings never meet old data.
         folder: read this dataset instead, whoever made it (imported data).
@@ -68,9 +100,9 @@ def load_or_generate(
     """
     if folder is not None:
         data = store.load(folder)
-        if data.task != recipe.task:
-            raise ValueError(f"{folder} holds data of the task {data.task!r}, not of {recipe.task!r}")
-        return data
+        return data if recipe is None else of_task(data, recipe.task)
+    if recipe is None:
+        raise ValueError("either a folder of data is needed, or a recipe to make them")
     expected = store.fingerprint(task=recipe.task, env_version=recipe.env_version, recipe=recipe.settings())
     place = folder_of(recipe, root)
     if not place.exists():
@@ -99,7 +131,11 @@ def generate(
 ) -> Path:
     """Make and store the recipe's data, and return their folder; while another process makes them, wait for it."""
     place = folder_of(recipe, root)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.with_name(f".{place.name}.lock").touch()
+    except OSError as error:
+        raise ConfigError(f"data_dir={root}: cannot write into this folder ({error.strerror})") from error
     with FileLock(place.with_name(f".{place.name}.lock")):  # runs of a sweep begin at the same time
         if not place.exists():
             save_recipe(recipe, place, published=published, workers=workers, progress=progress)

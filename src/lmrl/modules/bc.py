@@ -67,6 +67,14 @@ class BC(Algorithm):
         super().__init__(**common)
         self.non_action_weight, self.least_return = non_action_weight, least_return
 
+    def check_episodes(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> None:
+        """Look for an action that is imitated.
+
+        Raises:
+            ValueError: no action earned enough.
+        """
+        self.prepare(episodes)
+
     def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
         """Mark the actions that are imitated, and leave out rows without any.
 
@@ -83,7 +91,8 @@ class BC(Algorithm):
                     rows.append(replace(row, extras={"imitated": enough.astype(np.float32)}))
         if not rows:
             raise ValueError(
-                f"algo.module.least_return={self.least_return}: from no action of the data on was that much earned"
+                f"algo.module.least_return={self.least_return}: no action in the data was followed by a return that "
+                "high"
             )
         return rows
 

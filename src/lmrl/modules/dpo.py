@@ -102,22 +102,29 @@ class DPO(Algorithm):
         super().__init__(**common)
         self.beta, self.bc_weight, self.per_token, self.min_gap = beta, bc_weight, per_token, min_gap
 
+    def check_episodes(self, episodes: Sequence[Episode]) -> None:
+        """Look for a pair.
+
+        Raises:
+            ValueError: no two episodes begin alike and differ in return.
+        """
+        if next(paired(episodes, self.min_gap), None) is None:
+            raise ValueError(
+                "no two episodes of the data begin with the same observation and differ in return by more than "
+                f"algo.module.min_gap={self.min_gap:g}, so there is nothing to prefer: lower it, or make data with "
+                "several episodes from each start (task.dataset.recipe.episodes_per_start=4, where the recipe has it)"
+            )
+
     def prepare(self, episodes: Sequence[Episode]) -> list[TokenTrajectory]:
         """Form pairs, and compute the reference's log-probabilities while the weights are still its own.
 
         Raises:
             ValueError: no two episodes begin alike and differ in return.
         """
-        pairs = list(paired(episodes, self.min_gap))
-        if not pairs:
-            raise ValueError(
-                "no two episodes of the data begin with the same observation and differ in return by more than "
-                f"algo.module.min_gap={self.min_gap:g}, so there is nothing to prefer: lower it, or make data with "
-                "several episodes from each start (task.dataset.recipe.episodes_per_start=4, where the recipe has it)"
-            )
+        self.check_episodes(episodes)
         rows = [
             row
-            for number, pair in enumerate(pairs)
+            for number, pair in enumerate(paired(episodes, self.min_gap))
             for episode, sign in zip(pair, (1.0, -1.0), strict=True)
             for row in self._marked(episode, number, sign)
         ]

@@ -127,6 +127,14 @@ class RCBC(Algorithm):
             reads_episodes=bool(self.reads_episodes),
         )
 
+    def check_episodes(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> None:
+        """Put the returns in once, to see that the rows then still fit.
+
+        Raises:
+            ValueError: with the texts a row is longer than the model can read.
+        """
+        self.prepare(episodes)
+
     def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
         """Put what was earned from each action on before its state, and remember the range of these returns.
 

@@ -98,7 +98,7 @@ def test_an_export_plays_in_the_terminal_wherever_it_lies(
     assert main(["task=maze", "--player", str(place), "--episodes", "3"]) == 0
     assert "3 episodes: return" in capsys.readouterr().out
     assert main(["task=wordle", "--player", str(place)]) == 1
-    assert "this policy is of the task maze, not of wordle" in capsys.readouterr().err
+    assert "this policy was trained for maze, not for wordle" in capsys.readouterr().err
 
 
 def test_the_card_says_what_it_is(exported: Callable) -> None:

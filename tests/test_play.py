@@ -24,8 +24,8 @@ def test_a_person_plays_sees_rewards_and_keeps_the_episode(tmp_path: Path) -> No
     done = type_in(walk, "task=maze", 'task.env.layout="###/#.#/#G#/###"', "--seed", "3", "--save", str(folder))
     assert done.returncode == 0, done.stderr
     assert "An action is exactly one of these four" in done.stdout  # the rules
-    assert "[-1, -1 in all]" in done.stdout
-    assert "[-4, -5 in all]" in done.stdout
+    assert "[reward -1, total -1]" in done.stdout
+    assert "[not understood: -4, total -5]" in done.stdout
     assert "success: return -6 after 4 actions" in done.stdout
     assert "maze, human, 1 episode: return -6.000, score" in done.stdout
     (episode,) = store.read(folder)
@@ -50,7 +50,7 @@ def test_leaving_early_keeps_what_was_finished(tmp_path: Path) -> None:
 
 def test_an_unknown_player_is_told(capsys: pytest.CaptureFixture) -> None:
     assert main(["task=maze", "--player", "chess_master"]) == 1
-    expected = "the task maze has human, random, expert; a folder of a run or policy would do too"
+    expected = "the task maze has human, random, expert; or pass the folder of a run or of an exported policy"
     assert capsys.readouterr().err == f"error: --player chess_master: {expected}\n"
 
 

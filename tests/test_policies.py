@@ -11,12 +11,13 @@ from torch import Tensor
 from worlds import CODECS, byte_level, language_policy, random_lm
 
 from lmrl.models.cache import PrefixReader, _split, context_limit, evaluation
+from lmrl.play.person import Person
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.policies.decoding import Decoding, GuidedLogits, sample, sayable
 from lmrl.policies.language_model import LanguageModelPolicy
 from lmrl.policies.randomness import Uniforms
 from lmrl.policies.reranker import Reranker
-from lmrl.policies.scripted import HumanPolicy, RandomPolicy
+from lmrl.policies.scripted import RandomPolicy
 from lmrl.text.trajectory import Turn
 
 CODEC = byte_level()
@@ -481,15 +482,7 @@ def test_random_actions_are_equally_likely_and_follow_the_seed() -> None:
         RandomPolicy(actions="abc")
 
 
-def test_a_person_sees_the_news_and_types() -> None:
-    shown: list[str] = []
-    policy = HumanPolicy(write=shown.append, read=lambda prompt: "move up")
-    history = (said("old\n"), Turn("go\n", is_action=True, reward=-1), said("new\n"), said("and more\n"))
-    assert policy.act([Request(history, earned=-3.5)]) == [Action("move up\n")]
-    assert shown == ["new\nand more", "[-1, -3.5 in all]"]
-
-
 def test_all_players_are_policies() -> None:
     lm = random_lm("gpt2", CODEC.size)
-    for player in (language_policy(lm, CODEC), reranker(lm), RandomPolicy(actions=["a"]), HumanPolicy()):
+    for player in (language_policy(lm, CODEC), reranker(lm), RandomPolicy(actions=["a"]), Person()):
         assert isinstance(player, Policy)

@@ -534,3 +534,5 @@ def test_the_game_is_explained_correctly(compose: Callable) -> None:
         seen |= set(texts[2::2])
     assert "\n" in seen
     assert set("".join(seen)) == set("gyb \n")
+    shown = prompt.actions.rpartition(": ")[2]
+    assert f"{shown}\n" in env.legal_actions(), "the rules' example of an action is a word of the list"

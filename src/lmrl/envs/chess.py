@@ -276,6 +276,11 @@ class Chess(TextEnv):
         """Return the positions of the evaluation; of the usual game only the usual start."""
         return tuple({"fen": fen} for fen in self.starts.evaluation()) if self.starts.settings != "initial" else ({},)
 
+    def picture(self) -> str:
+        """Return the board as text, White below; capitals are White's pieces."""
+        ranks = [f"{8 - index}  {rank}" for index, rank in enumerate(str(self.board).splitlines())]
+        return "\n".join([*ranks, "", "   a b c d e f g h"])
+
     def legal_actions(self) -> Sequence[str]:
         """Return all legal moves of the position."""
         return tuple(move_text(self.board, move) for move in self.board.legal_moves)

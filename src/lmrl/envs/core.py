@@ -39,6 +39,10 @@ class TextEnv(gymnasium.Env[str, str]):
         """Return every sensible action now, for rerankers and random players; `None` where there is no such list."""
         return None
 
+    def picture(self) -> str | None:
+        """Return a drawing of the state for a person who plays; `None` where the texts say it well enough."""
+        return None
+
 
 @runtime_checkable
 class Dialogue(Protocol):

@@ -118,11 +118,7 @@ class Algorithm(pl.LightningModule, ABC):
         return [row for episode in episodes for row in episode]
 
     def check_episodes(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> None:
-        """Refuse fixed data that hold nothing to learn from; called when built, before any earlier stage is trained.
-
-        Raises:
-            ValueError: nothing can be learned from these episodes.
-        """
+        """Raise `ValueError` if nothing can be learned from fixed data; called before any stage is trained."""
 
     def seen(self, episode: Sequence[TokenTrajectory]) -> Sequence[TokenTrajectory]:
         """Return what the policy was shown while it played the rows of an episode, where that is more than they say."""

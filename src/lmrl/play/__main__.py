@@ -1,6 +1,7 @@
 """Play a task in the terminal, or let its scripted players play it: `python -m lmrl.play task=wordle`."""
 
 import argparse
+import contextlib
 import math
 import secrets
 import sys
@@ -48,6 +49,7 @@ def _play(task: Any, options: argparse.Namespace) -> None:
     from hydra.utils import instantiate
 
     from lmrl.evaluation import evaluation_starts
+    from lmrl.play.person import HINT
     from lmrl.rollout import rollout
 
     if options.save is not None and options.save.exists():
@@ -56,10 +58,11 @@ def _play(task: Any, options: argparse.Namespace) -> None:
     is_watched = is_person or options.partner is not None
     (policy, memory), make_env = _player(task, options.player), instantiate(task.env)
     make_env = make_env if options.partner is None else _answered_by_a_person(task, make_env)
+    make_env = _watched(make_env, policy) if is_person else make_env
     seed, limit = _extent(options, is_watched)
     starts = evaluation_starts(make_env, task.evaluation.repeats, seed, stream="play", limit=limit)
     if is_watched:
-        _explain(task)
+        _explain(task, HINT if is_person else "")
     finished: dict[int, Any] = {}
 
     def keep(index: int, episode: Any) -> None:
@@ -97,20 +100,34 @@ def _player(task: Any, name: str) -> tuple[Any, int | None]:
     """
     from hydra.utils import instantiate
 
-    from lmrl.policies.scripted import HumanPolicy
+    from lmrl.play.person import Person
 
     if name == "human":
-        return HumanPolicy(), None  # a person sees the whole episode
+        _edit_lines()
+        return Person(), None  # a person sees the whole episode
     players = task.get("players") or {}
     if name in players:
         return instantiate(players[name]), task.memory
     if not Path(name).is_dir():
         known = ", ".join(["human", *players])
-        raise ValueError(f"--player {name}: the task {task.name} has {known}; a folder of a run or policy would do too")
+        raise ValueError(
+            f"--player {name}: the task {task.name} has {known}; or pass the folder of a run or of an exported policy"
+        )
     trained_for, memory, policy = _trained(Path(name))
     if trained_for != task.name:
-        raise ValueError(f"--player {name}: this policy is of the task {trained_for}, not of {task.name}")
+        raise ValueError(f"--player {name}: this policy was trained for {trained_for}, not for {task.name}")
     return policy, memory
+
+
+def _edit_lines() -> None:
+    """Let the terminal's line editor handle arrow keys and earlier lines, where Python has one."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 - importing it is what makes `input` use it
+
+
+def _watched(make_env: Callable[[], Any], person: Any) -> Callable[[], Any]:
+    """Return how to build environments that the person who plays in them may look at."""
+    return lambda: person.watch(make_env())
 
 
 def _trained(folder: Path) -> tuple[str, int | None, Any]:
@@ -137,33 +154,38 @@ def _answered_by_a_person(task: Any, make_env: Callable[[], Any]) -> Callable[[]
     Raises:
         ValueError: the task has no partner that a person could be.
     """
-    from lmrl.policies.scripted import HumanPolicy
+    from lmrl.play.person import Person
 
     if not task.get("partner_rules"):
         raise ValueError(f"--partner human: the task {task.name} has no partner that a person could be")
+    _edit_lines()
     print(f"{task.partner_rules.strip()}\n")
 
     def build() -> Any:
         env = make_env()
-        env.partner = HumanPolicy(is_partner=True)
+        env.partner = Person(is_partner=True)
         return env
 
     return build
 
 
-def _explain(task: Any) -> None:
-    """Print the rules, as a prompted model is told them."""
+def _explain(task: Any, hint: str) -> None:
+    """Print the rules, as a prompted model is told them, and how to type."""
     if task.get("prompt"):
-        print(f"{task.prompt.rules.strip()}\n{task.prompt.get('actions', '')}\n")
+        print(f"{task.prompt.rules.strip()}\n{task.prompt.get('actions', '')}")
+    print(f"{hint}\n")
 
 
 def _tell_end(episode: Any) -> None:
     """Print what a person sees at the end of an episode."""
+    from lmrl.play.person import earned, secrets
+
     last = episode.turns[-1]
     said = "" if last.is_action else last.text.rstrip("\n") + "\n"
     reward = next(turn.reward for turn in reversed(episode.turns) if turn.is_action)
     result = "success" if episode.info.get("success") else "no success" if episode.terminated else "time is up"
-    print(f"{said}[{reward:+g}]\n{result}: return {episode.total_reward:g} after {episode.length} actions")
+    print(f"{said}{earned(reward, episode.total_reward, episode.info)}\n{secrets(episode.info)}", end="")
+    print(f"{result}: return {episode.total_reward:g} after {episode.length} actions")
 
 
 def _sum_up(task: Any, player: str, starts: Sequence[Any], episodes: Sequence[Any]) -> None:

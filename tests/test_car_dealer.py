@@ -354,6 +354,51 @@ def test_buyers_do_not_buy_yet(personality: str, said: list[str]) -> None:
     assert talk(*said, personality=personality).decision == ""
 
 
+@pytest.mark.parametrize("personality", ["discount", "feature", "impatient"])
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "I can sell you a Toyota for $20,000.",
+        "A Toyota for 20000?",
+        "How about a nice sedan for $20,000?",
+        "Forget the Lexus, take the BMW for $20,000.",
+        "The convertible has a sunroof, heated seats and Apple CarPlay, and costs $20,000.",
+        "I have a Ford SUV here, 30% off the list price.",
+        "Deal, the Audi is yours.",
+        "I accept, you get the Porsche for that.",
+    ],
+)
+def test_an_offer_of_another_car_closes_nothing(personality: str, offer: str) -> None:
+    """He came for a Lexus SUV: neither the price nor the features of another car are on the table."""
+    begun = ["Hi.", "It has a sunroof, heated seats and Apple CarPlay.", "It is $40,000."]
+    before, after = (talk(*said, personality=personality) for said in (begun, [*begun, offer]))
+    assert after.decision in ("", "reject")
+    assert (after.price, after.confirmed, after.patience) == (before.price, before.confirmed, before.patience - 1)
+    assert after.decision == "reject" or after.says[0] == "other_car"
+    fresh = talk("Hi.", offer, personality=personality)
+    assert (fresh.decision, fresh.price, fresh.first, fresh.confirmed) == ("", None, None, frozenset())
+
+
+def test_another_car_is_refused_in_words_and_his_own_may_be_named() -> None:
+    (_, _, _, _, _), (reply, reward, terminated, _, info) = sell(
+        "Hello!", "A Toyota for $20,000.", personality="impatient"
+    )
+    assert re.match(r"(I came for|That is not the car that I want\. I want|No, it has to be) a Lexus SUV\b", reply)
+    assert (reward, terminated, info["success"]) == (0, False, False)
+    assert sell("Hello!", "The Lexus SUV is $34,000.", personality="impatient")[-1][4]["success"]
+    assert sell("Hello!", "This luxury SUV is $34,000.", personality="impatient")[-1][4]["success"]
+    assert sell("Hello!", "The BMW sedan is $30,000.", personality="impatient", brand="BMW", type="luxury")[-1][4][
+        "success"
+    ]
+    assert talk("Hi.", "Toyota makes very dependable cars.").says[0] != "other_car", "nothing is offered"
+
+
+def test_a_model_that_buys_after_an_offer_of_another_car_pays_what_was_asked_for_his_own() -> None:
+    env = CarDealer(partner=Script("Hi.\n", "Hm.\n", "Yes. Output: Decision=Accept MSRP=$34,500\n"))
+    said = ("Hello!", "The Lexus is $33,000.", "And a Toyota is $20,000.")
+    assert sell(*said, env=env)[-1][4]["price"] == 33_000
+
+
 @pytest.mark.parametrize(
     ("personality", "said"),
     [

@@ -52,7 +52,7 @@ class CarDealer(TextEnv):
         ValueError: an argument is out of its range.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     def __init__(
         self,

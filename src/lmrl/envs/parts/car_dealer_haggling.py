@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from lmrl.envs.parts.car_dealer_amounts import Amounts
+from lmrl.envs.parts.car_dealer_lexicon import BRANDS
 from lmrl.envs.parts.car_dealer_parser import Utterance, parse
 from lmrl.envs.parts.car_dealer_profile import STEP, Profile, read_brief
 
@@ -24,6 +26,10 @@ QUICK = 3
 """The turn by which an impatient buyer must hear a price, to pay more than budget and list price."""
 OFFER = 95
 """Percent of the price that a discount buyer offers at most."""
+BODIES = frozenset({"sedan", "convertible", "truck", "SUV"})
+"""Types of cars that exclude each other; a luxury or electric car may be any of these."""
+_OFFERS = frozenset({"quote", "discount", "feature", "deny", "affirm", "accept", "close"})
+"""Acts that say something of a car, its price or its sale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +77,14 @@ def advance(profile: Profile, talk: Talk, said: Utterance) -> Talk:
         return talk
     if not talk.turn:
         return _open(profile, talk, said)
+    is_other = _offers_another_car(profile, said)
+    if is_other:  # it says nothing of the car that he came for
+        said = replace(said, acts=frozenset({"talk"}), amounts=Amounts(), features=frozenset(), denied=frozenset())
     price = named_price(profile, talk, said)
     absurd = price if price is not None and price * 100 > ABSURD * profile.list_price else None
     price = None if absurd is not None else price
-    losses = _losses(profile, talk, said, price) + ([("absurd", 1)] if absurd is not None else [])
+    losses = [("other_car", 1)] if is_other else _losses(profile, talk, said, price)
+    losses += [("absurd", 1)] if absurd is not None else []
     after = replace(
         talk,
         patience=talk.patience - sum(loss for _, loss in losses),
@@ -91,6 +101,15 @@ def advance(profile: Profile, talk: Talk, said: Utterance) -> Talk:
         return replace(after, decision="accept", says=("accept",), asked=())
     complaint = max(losses, key=lambda entry: entry[1])[0] if losses else ""
     return _reply(profile, talk, after, said, complaint)
+
+
+def _offers_another_car(profile: Profile, said: Utterance) -> bool:
+    """Whether an utterance that offers something names another car than the buyer came for, alone or beside it."""
+    if not (said.acts & _OFFERS or said.amounts != Amounts()):
+        return False
+    bodies = said.cars & BODIES
+    is_other_body = profile.type in BODIES and bool(bodies) and profile.type not in bodies
+    return bool((said.cars & set(BRANDS)) - {profile.brand}) or is_other_body
 
 
 def _open(profile: Profile, talk: Talk, said: Utterance) -> Talk:

@@ -27,6 +27,8 @@ class Utterance:
     """Features that the car is said not to have."""
     words: int
     """How long it is."""
+    cars: frozenset[str] = frozenset()
+    """Brands and types of cars that it names."""
 
 
 _NOT = r"\b(?:not|no|non|nope|never|nothing|none|without|unable|lacks?|hardly|neither|nor)\b"
@@ -71,9 +73,11 @@ def parse(text: str) -> Utterance:
     _read_amounts(amounts, acts)
     acts |= {"feature"} if features else set()
     acts |= {"deny"} if denied else set()
-    if not acts and (_pattern("talk").search(clean) or _names_a_car(clean) or len(set(_PLAIN.findall(clean))) >= 2):
+    cars = mentioned(clean, BRANDS) | mentioned(clean, TYPES)
+    if not acts and (_pattern("talk").search(clean) or cars or len(set(_PLAIN.findall(clean))) >= 2):
         acts.add("talk")
-    return Utterance(frozenset(acts), amounts, frozenset(features - denied), frozenset(denied), len(text.split()))
+    confirmed = frozenset(features - denied)
+    return Utterance(frozenset(acts), amounts, confirmed, frozenset(denied), len(text.split()), cars)
 
 
 def _clauses(marked: str) -> list[tuple[str, bool]]:
@@ -151,7 +155,3 @@ def _read_amounts(amounts: Amounts, acts: set[str]) -> None:
         acts.add("discount")
     if amounts.price is not None or amounts.over_percent is not None:
         acts |= {"quote"} if not {"discount", "accept"} & acts else set()
-
-
-def _names_a_car(text: str) -> bool:
-    return bool(mentioned(text, BRANDS) or mentioned(text, TYPES))

@@ -77,7 +77,7 @@ class EmbeddedBuyer:
     is drawn from the request's seed and turn.
     """
 
-    settings: Mapping[str, Any] = {"buyer": "embedded", "version": 1}
+    settings: Mapping[str, Any] = {"buyer": "embedded", "version": 2}
     """What tells this buyer from others; stored with data."""
 
     def __init__(self) -> None:

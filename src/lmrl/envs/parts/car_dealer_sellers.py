@@ -173,7 +173,7 @@ def _giver(seen: View, draws: Sequence[float]) -> Choice:
 def _talker(seen: View, draws: Sequence[float]) -> Choice:
     """Answer with features, tell the list price when asked for it, and hardly ever take the buyer's offer."""
     if seen.asked:
-        return "speech" if draws[0] < 0.2 else "features", {"features": enumerate_features(seen.asked)}
+        return ("speech" if draws[0] < 0.2 else "features"), {"features": enumerate_features(seen.asked)}
     if seen.has_priced and seen.acts & {"too_high", "ask_discount", "counter", "how_much"}:
         if seen.offer is not None and draws[0] < 0.4:
             return "take_offer", {"offer": dollars(seen.offer)}
@@ -187,9 +187,8 @@ def _praise(draws: Sequence[float]) -> Choice:
     """Talk about two features of the car."""
     first = int(draws[1] * len(FEATURES))
     other = (first + 1 + int(draws[2] * (len(FEATURES) - 1))) % len(FEATURES)
-    return "speech" if draws[0] < 0.3 else "features", {
-        "features": enumerate_features((FEATURES[first], FEATURES[other]))
-    }
+    act = "speech" if draws[0] < 0.3 else "features"
+    return act, {"features": enumerate_features((FEATURES[first], FEATURES[other]))}
 
 
 def _concise(seen: View, draws: Sequence[float]) -> Choice:

@@ -3,6 +3,7 @@
 import csv
 import json
 import pickle
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -241,6 +242,21 @@ def test_answers(city: str, question: str, expected: str) -> None:
     assert answer(city_of(city).brief, question) == expected
 
 
+def test_names_in_answers_keep_their_capitals() -> None:
+    """In all cities: a sentence begins with a capital, and the rest of it is spelled as in the tables."""
+    scripts = {city.land["script"] for city in cities()}
+    assert len(scripts) > 8
+    for city in cities():
+        script = city.land["script"]
+        assert answer(city.brief, "What script do people write in?") == f"People write in the {script} script."
+    names = scripts | {word for city in cities() for word in (*city.languages, *city.land["religions"].split(";"))}
+    lowered = {name.lower() for name in names} - names
+    for city in cities():
+        for _, question, _ in questions(HELD_OUT):
+            for reply in replies(city.name, question):
+                assert not lowered & set(re.findall(r"[\w-]+", reply)), reply
+
+
 def test_held_out_questions_are_understood_and_answered_rightly() -> None:
     asked = list(questions(HELD_OUT))
     assert len(asked) >= 300
@@ -259,7 +275,7 @@ def test_coverage_prints_what_failed(tmp_path: Path, capsys: pytest.CaptureFixtu
         "2 questions: 50.0 % understood, 50.0 % answered as expected",
     ]
     file.write_text(json.dumps([{"conversation": lines, "done": False, "word": "atlantis,sea"}]))
-    with pytest.raises(ValueError, match="'atlantis' is no city"):
+    with pytest.raises(ValueError, match="'atlantis' is not a city"):
         list(questions(file))
     assert not is_informative("I cannot reveal the name of my city.")
 

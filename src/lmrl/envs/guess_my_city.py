@@ -42,7 +42,7 @@ class GuessMyCity(TextEnv):
         yes_no_only: show only `Yes.` or `No.` of every answer, as the published environment does.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     def __init__(self, *, partner: Policy | None = None, yes_no_only: bool = False) -> None:
         super().__init__()

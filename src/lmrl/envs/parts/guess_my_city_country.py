@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from lmrl.envs.parts.guess_my_city_parser import Meaning
 from lmrl.envs.parts.guess_my_city_places import belongs, places
-from lmrl.envs.parts.guess_my_city_site import Answers, either
+from lmrl.envs.parts.guess_my_city_site import Answers, either, sentence
 from lmrl.envs.parts.guess_my_city_table import City, listed, plain
 
 
@@ -117,7 +117,7 @@ def driving(city: City, meaning: Meaning) -> Answers:
     asked = re.search(r"\b(left|right)\b(?! in)", meaning.text)
     if meaning.is_closed and asked:
         return either(asked[1] == side, said, said)
-    return [f"{said.capitalize()}."]
+    return [sentence(said)]
 
 
 _MAIN = {
@@ -179,7 +179,7 @@ def script(city: City, meaning: Meaning) -> Answers:
     said = f"people write in the {name} script"
     if meaning.is_closed and asked:
         return either({"roman": "latin"}.get(asked[0], asked[0]) == plain(name), said, said)
-    return [f"{said.capitalize()}."]
+    return [sentence(said)]
 
 
 def currency(city: City, meaning: Meaning) -> Answers:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from lmrl.envs.parts.guess_my_city_parser import Meaning
 from lmrl.envs.parts.guess_my_city_places import belongs, is_adjective, places
-from lmrl.envs.parts.guess_my_city_site import Answers, either
+from lmrl.envs.parts.guess_my_city_site import Answers, either, sentence
 from lmrl.envs.parts.guess_my_city_table import UNIVERSAL, City, cities, common, listed, plain, themes
 
 
@@ -64,7 +64,7 @@ about = _one_of("My city is known for {value}.", _known, "My city is a large, ol
 def transport(city: City, meaning: Meaning) -> Answers:
     """Name a means of transport."""
     said = "there is a metro in my city" if "metro" in city.themes else "people go by bus, train and car"
-    return [f"Yes, {said}."] if meaning.is_closed else [f"{said.capitalize()}."]
+    return [f"Yes, {said}."] if meaning.is_closed else [sentence(said)]
 
 
 _GENERIC = frozenset({"lively", "traditions", "historic", "tourism", "architecture", "nature", "sports", "islands"})

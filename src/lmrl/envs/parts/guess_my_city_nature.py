@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from lmrl.envs.parts.guess_my_city_parser import Meaning
 from lmrl.envs.parts.guess_my_city_places import belongs, places
-from lmrl.envs.parts.guess_my_city_site import Answers, directions, either, located
+from lmrl.envs.parts.guess_my_city_site import Answers, directions, either, located, sentence
 from lmrl.envs.parts.guess_my_city_table import City, listed, plain, shared
 
 _CLIMATES = {
@@ -64,7 +64,7 @@ def climate(city: City, meaning: Meaning) -> Answers:
         if re.search(pattern, text):
             fits = kind in kinds.split() or winter in winters.split()
             return either(fits, said, f"the winters are {winter}" if winters and not kinds else said)
-    return [f"Yes, {said}."] if meaning.is_closed else [f"{said.capitalize()}.", f"My city is {_CLIMATES[kind]}."]
+    return [f"Yes, {said}."] if meaning.is_closed else [sentence(said), f"My city is {_CLIMATES[kind]}."]
 
 
 def shown(values: tuple[str, ...], column: str) -> str | None:
@@ -148,8 +148,8 @@ def _feature(column: str, noun: str, has: str, lacks: str) -> Callable[[City, Me
         if meaning.is_closed:
             return either(bool(values), has, lacks)
         name = shown(values, column)
-        own = f"{has.capitalize()}." if name is None else f"The name is {name}."
-        return [own] if values else [f"{lacks.capitalize()}."]
+        own = sentence(has) if name is None else f"The name is {name}."
+        return [own] if values else [sentence(lacks)]
 
     return answer
 

@@ -72,7 +72,7 @@ class EmbeddedCitizen:
     without any history asks for nothing and gets an empty text.
     """
 
-    settings: ClassVar[dict[str, str]] = {"kind": "embedded", "version": "1"}
+    settings: ClassVar[dict[str, str]] = {"kind": "embedded", "version": "2"}
     """What tells it from other partners; the version changes whenever answers do."""
 
     def __init__(self) -> None:
@@ -116,11 +116,14 @@ def questions(path: str | Path) -> Iterator[tuple[dict[str, str], str, str]]:
                 yield city_of(row["name"]).brief, row["question"], row["answer"]
         return
     spelled = {name.lower(): city for city in cities() for name in city.names}
-    for item in json.loads(place.read_text(encoding="utf-8")):
-        name = item["word"].split(",")[0].strip()
+    try:
+        asked = [(item["word"].split(",")[0].strip(), item["conversation"]) for item in json.loads(place.read_bytes())]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{place}: expected a list of objects with word and conversation ({error!r})") from error
+    for name, conversation in asked:
         if name not in spelled:
-            raise ValueError(f"{place}: {name!r} is no city of the game")
-        for line in item["conversation"]:
+            raise ValueError(f"{place}: {name!r} is not a city of the game")
+        for line in conversation:
             yield spelled[name].brief, split(line)[0], ""
 
 

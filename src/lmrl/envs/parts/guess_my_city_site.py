@@ -23,8 +23,13 @@ Answers = list[str]
 
 
 def either(holds: bool, yes: str, no: str) -> Answers:
-    """Return the answer to a closed question, with and without its predicate."""
+    """Return the answer to a closed question."""
     return [f"Yes, {yes}."] if holds else [f"No, {no}."]
+
+
+def sentence(said: str) -> str:
+    """Return words as a sentence; names in them keep their capitals."""
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def yes_or_no(answer: str) -> str:
@@ -109,7 +114,7 @@ def former(city: City, meaning: Meaning) -> Answers:
     """Tell whether the city had another name, but not which."""
     had = bool(listed(city.own["former"]))
     yes, no = "it had another name in the past", "it had no other name in the past"
-    return either(had, yes, no) if meaning.is_closed else [f"{(yes if had else no).capitalize()}."]
+    return either(had, yes, no) if meaning.is_closed else [sentence(yes if had else no)]
 
 
 def rank(city: City, meaning: Meaning) -> Answers:

@@ -305,7 +305,8 @@ def test_a_missing_library_is_told_in_one_sentence(tmp_path: Path) -> None:
         code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport {module}"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         last = done.stderr.strip().splitlines()[-1]
-        assert last == "ImportError: the chess tasks need the package chess (GPL-3): pip install 'lmrl[chess]'"
+        how = "uv sync --extra chess, or pip install -e '.[chess]'"
+        assert last == f"ImportError: the chess tasks need the package chess (GPL-3): {how}"
 
 
 # Positions

@@ -14,7 +14,9 @@ try:
     import chess.pgn
     import chess.svg
 except ImportError as error:
-    raise ImportError("the chess tasks need the package chess (GPL-3): pip install 'lmrl[chess]'") from error
+    raise ImportError(
+        "the chess tasks need the package chess (GPL-3): uv sync --extra chess, or pip install -e '.[chess]'"
+    ) from error
 
 from lmrl.envs.parts.positions import move_between, read_move, read_state
 from lmrl.text.trajectory import Trajectory, Turn

@@ -100,7 +100,9 @@ class Slurm(Place):
         try:
             import submitit  # noqa: F401
         except ImportError as error:
-            raise ConfigError('launcher=slurm needs submitit: pip install "lmrl[slurm]"') from error
+            raise ConfigError(
+                "launcher=slurm needs submitit: uv sync --extra slurm, or pip install -e '.[slurm]'"
+            ) from error
         if cluster not in ("slurm", "local"):
             raise ConfigError(f"launcher.cluster must be slurm or local, got {cluster!r}")
         self.detaches = cluster == "slurm"

@@ -12,7 +12,9 @@ from typing import Any
 try:
     import chess.engine
 except ImportError as error:
-    raise ImportError("the chess tasks need the package chess (GPL-3): pip install 'lmrl[chess]'") from error
+    raise ImportError(
+        "the chess tasks need the package chess (GPL-3): uv sync --extra chess, or pip install -e '.[chess]'"
+    ) from error
 
 from lmrl.envs.parts.search import Answer, Question, Search
 

@@ -12,7 +12,9 @@ import numpy as np
 try:
     from chess import SQUARES, Board, Move, Piece
 except ImportError as error:
-    raise ImportError("the chess tasks need the package chess (GPL-3): pip install 'lmrl[chess]'") from error
+    raise ImportError(
+        "the chess tasks need the package chess (GPL-3): uv sync --extra chess, or pip install -e '.[chess]'"
+    ) from error
 
 EVALUATION_FILE = Path(__file__).with_name("endgames_645.txt")
 """The end games of the evaluation, made by `scripts/endgame_positions.py`; training never starts from them."""

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 try:
     import chess.engine
 except ImportError as error:
-    raise ImportError("the chess tasks need the package chess (GPL-3): pip install 'lmrl[chess]'") from error
+    raise ImportError(
+        "the chess tasks need the package chess (GPL-3): uv sync --extra chess, or pip install -e '.[chess]'"
+    ) from error
 
 MATE = 32_000
 """The engine's value of being mate; a mate in n moves is worth n less."""

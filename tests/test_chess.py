@@ -271,7 +271,7 @@ def test_bad_arguments_are_told(arguments: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"start": "x"}, r"unknown reset options \['start'\], known is fen"),
+        ({"start": "x"}, r"unknown reset options \['start'\], the only one is fen"),
         ({"fen": "nothing"}, "not a FEN"),
         ({"fen": "k7/8/1K6/8/8/8/8/7R b - - 0 1"}, "White must be to move"),
         ({"fen": "k7/8/8/8/8/8/8/K7 w - - 0 1"}, "the game not over"),
@@ -479,7 +479,7 @@ def test_other_positions_are_drawn_from_all_games_and_both_sides() -> None:
         ('["a"]\n', "line 1: expected the FEN of a position as text"),
         ('"x\n', "line 1: "),
         ("k7/8/1K6/8/8/8/8/7R b - - 0 1\n", "line 1: White must be to move"),
-        ("\n", "there is no position in it"),
+        ("\n", "it contains no position"),
     ],
 )
 def test_damaged_files_of_positions_are_told(content: str, message: str, tmp_path: Path) -> None:
@@ -744,14 +744,14 @@ def changed(**fields: Any) -> list[dict[str, Any]]:
         (changed(reward=None), "step 1, field 'reward': missing"),
         (changed(state="9/8 w"), "step 1, field 'state': not a FEN"),
         (changed(state="k7/8/1K6/8/8/8/8/7R b - - 0 1"), "step 1, field 'state': White must be to move"),
-        (changed(action="Qh9"), "step 1, field 'action': 'Qh9' is no legal move at 8/8/8/8/k7/8/2K5/1R5R w - - 2 2"),
+        (changed(action="Qh9"), "step 1, field 'action': 'Qh9' is not a legal move at 8/8/8/8/k7/8/2K5/1R5R w - - 2 2"),
         (changed(action=7), "step 1, field 'action': expected text, got 7"),
         (changed(done="no"), "step 1, field 'done': expected true or false, got 'no'"),
         ({"state": MATE_IN_ONE, "action": "Rh8", "reward": 1.0}, "step 0, field 'done': missing"),
         ({"from_state": MATE_IN_ONE}, "field 'action': missing"),
         ({"from_state": 5, "action": "Rh8"}, "field 'from_state': expected text, got 5"),
         ({"from_state": "x", "action": "Rh8"}, "field 'from_state': not a FEN"),
-        ({"from_state": MATE_IN_ONE, "action": "Rh9"}, "field 'action': 'Rh9' is no legal move"),
+        ({"from_state": MATE_IN_ONE, "action": "Rh9"}, "field 'action': 'Rh9' is not a legal move"),
         ({"from_state": MATE_IN_ONE, "action": "Rh8", "reward": "x"}, "field 'reward': expected a finite number"),
     ],
 )

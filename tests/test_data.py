@@ -295,7 +295,7 @@ def flip_bits(file: Path) -> None:
             "field 'seed' has type string, not int64",
         ),
         (rewrite(bad_row), r"row 7, field 'rewards': \d+ rewards for \d+ messages"),
-        (rewrite(lambda table: table.slice(0, 5)), "has 5 rows, but dataset.json promises 12"),
+        (rewrite(lambda table: table.slice(0, 5)), "has 5 rows, but dataset.json says 12"),
         (lambda file: file.write_bytes(file.read_bytes()[:-100]), "cannot be read as Parquet"),
         (lambda file: file.write_text("not parquet"), "cannot be read as Parquet"),
         (lambda file: file.unlink(), "cannot be read as Parquet"),

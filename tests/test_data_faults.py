@@ -11,58 +11,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from layouts import CAR, LAYOUTS, Like
 
 from lmrl.data import store
 from lmrl.data.car_dealer_published import PublishedCarDealer
-from lmrl.data.chess_published import PublishedChess
-from lmrl.data.guess_my_city_published import PublishedGuessMyCity
-from lmrl.data.maze_published import PublishedMaze
 from lmrl.data.outside import DamagedError, parsed
-from lmrl.data.published import PublishedArray, PublishedFile
+from lmrl.data.published import PublishedArray
 from lmrl.data.rows import RowError, from_row, to_row
-from lmrl.data.text_nav_published import PublishedTextNav
-from lmrl.data.twenty_questions_published import PublishedTwentyQuestions
 from lmrl.data.wordle_published import PublishedWordle
+from lmrl.envs.parts.positions import read_positions
 from lmrl.text.trajectory import Trajectory, Turn
 
 NAMES: dict[str, str] = {"task": "t", "policy": "p", "env_version": "1"}
 
 
-class Like:
-    """As much of a recipe as an importer reads."""
-
-    task, env_version, policy = "t", "1", "p"
-
-    def settings(self) -> dict:
-        return {}
-
-    def __len__(self) -> int:
-        return 0
-
-    def __iter__(self) -> Any:
-        return iter(())
-
-    def statistics(self, trajectories: Any) -> dict:
-        return {}
-
-
-CAR = {
-    "buyer_info": {"budget": 9000, "personality": "rude"},
-    "lines": [{"role": "Seller", "text": "TEXT"}, {"role": "Buyer", "text": "Hm."}],
-    "output": {"car_bought": True, "msrp": 9000, "buy_price": 77},
-}
-START = "rnbqkbnr/pppppppp/8/8/8/8/PPPPPPPP/RNBQKBNR w KQkq - 0 1"
-TEXT_NAV = {"text_history": ["A.", "TEXT", "C."], "rewards": [77], "dones": [False]}
-LAYOUTS: dict[type[PublishedFile], Any] = {
-    PublishedCarDealer: CAR,
-    PublishedChess: [{"state": START, "note": "TEXT", "action": "e2e4", "reward": 77, "done": True}],
-    PublishedGuessMyCity: {"lines": ["TEXT? No."], "correct": False, "word": "Lima", "cost": 77},
-    PublishedMaze: [{"state": "s", "action": "TEXT", "reward": 77, "done": True}],
-    PublishedTextNav: TEXT_NAV,
-    PublishedTwentyQuestions: {"lines": ["TEXT? No."], "correct": False, "word": ["Cat"], "cost": 77},
-    PublishedWordle: {"sequence": [["Wordle:\n", 0.0], ["TEXT", 1.0]], "reward": [77], "done": True},
-}
-"""A good value of each importer's layout, with a text and a number to be replaced."""
 DEEP = 100_000
 FAULTS = {
     "surrogate": ("TEXT", r"\ud800", r"'\ud800', half of a surrogate pair"),
@@ -265,3 +227,23 @@ def test_importers_check_the_order_of_an_episode(tmp_path: Path) -> None:
         file.write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n{json.dumps(good)}\n")
         with pytest.raises(ValueError, match=rf"games\.jsonl, line 2, {message}"):
             list(PublishedWordle(path=file, like=Like()))
+
+
+def test_a_worthless_sale_is_refused(tmp_path: Path) -> None:
+    """The fancy reward divides by the mean of budget and list price."""
+    file = tmp_path / "theirs.jsonl"
+    value = CAR | {"buyer_info": {"budget": 0, "personality": "rude"}, "output": {"car_bought": True, "msrp": 0}}
+    file.write_text(json.dumps(value))
+    with pytest.raises(ValueError, match=r"theirs\.jsonl, field 'output', msrp: it and the budget are 0"):
+        list(PublishedCarDealer(path=file, like=Like()))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"[" * DEEP + b"]" * DEEP, "line 1: maximum recursion depth"), (b"\xff\n", "cannot be read as text")],
+)
+def test_faulty_positions_name_the_file(content: bytes, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "positions.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"positions\.jsonl.*{message}"):
+        read_positions(file)

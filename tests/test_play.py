@@ -69,7 +69,7 @@ def test_every_task_has_an_expert_better_than_chance(task: str, capsys: pytest.C
 def test_not_every_task_has_a_partner(capsys: pytest.CaptureFixture) -> None:
     for task in ("maze", "chess"):
         assert main([f"task={task}", "--player", "random", "--partner", "human"]) == 1
-        said = f"error: --partner human: the task {task} has no partner that a person could be\n"
+        said = f"error: --partner human: the task {task} has no partner whom a person could play\n"
         assert capsys.readouterr().err == said
 
 

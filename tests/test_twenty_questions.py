@@ -286,11 +286,11 @@ def test_meanings_join_attributes() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("brasss", "'brasss' is no attribute"),
-        ("[Unicorn]", "'Unicorn' is none of the 158 objects"),
+        ("brasss", "'brasss' is not an attribute"),
+        ("[Unicorn]", "'Unicorn' is not one of the 158 objects"),
         ("(brass", "open parenthesis"),
-        ("brass brass", "goes on with 'brass'"),
-        ("brass ?", "cannot be read at"),
+        ("brass brass", "continues with 'brass'"),
+        ("brass ?", "cannot be parsed at"),
     ],
 )
 def test_damaged_meanings_are_told(text: str, message: str) -> None:

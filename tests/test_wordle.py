@@ -205,7 +205,7 @@ def test_lists_from_files_and_from_yaml_are_the_same(tmp_path: Path) -> None:
         (b"Shire\npanic\n", "line 1: 'Shire' is not 5 lower-case letters a-z"),
         (b"shire\npan1c\n", "line 2: 'pan1c' is not"),
         ("shire\nécole\n".encode(), "line 2: 'école' is not"),
-        (b"shire\npanic\n# no\nshire\n", "line 1 and line 4: 'shire' is there more than once"),
+        (b"shire\npanic\n# no\nshire\n", "line 1 and line 4: 'shire' occurs more than once"),
         (b"# none\n", "needs at least 2 words, found 0"),
         (b"shire\n\xff\n", "cannot be read as text"),
     ],
@@ -289,7 +289,7 @@ def test_greedy_player_passes_over_what_told_nothing() -> None:
 @pytest.mark.parametrize(
     ("turns", "message"),
     [
-        (("r a i s e\n", "g g g g b\n"), "knows no word .*agrees with 'Wordle.*g g g g b"),
+        (("r a i s e\n", "g g g g b\n"), "no word .*agrees with 'Wordle.*g g g g b"),
         (("r a i s e\n", "warm\n"), "cannot read the guess 'r a i s e.*' with the reply 'warm"),
         (("z z z z z\n", "b b b b b\n"), "cannot read the guess 'z z z z z"),
     ],

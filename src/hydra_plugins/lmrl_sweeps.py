@@ -102,7 +102,9 @@ class GridSweeper(Sweeper):
         ):
             key = override.get_key_element()
             if override.is_sweep_override() and not override.is_discrete_sweep():
-                raise CompactHydraException(f"{key}: an interval has no end of values; list some, or choose a search")
+                raise CompactHydraException(
+                    f"{key}: a grid cannot contain an interval: list values, or use sweeps=search"
+                )
             values = override.sweep_string_iterator() if override.is_sweep_override() else None
             choices[key] = [override.input_line or key] if values is None else [f"{key}={value}" for value in values]
         return [list(combination) for combination in itertools.product(*choices.values())]

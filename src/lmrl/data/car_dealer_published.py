@@ -1,5 +1,6 @@
 """Reads Car Dealer conversations in LMRL-Gym's layouts: those of its loaders, and the raw ones of its generator."""
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -100,6 +101,8 @@ class PublishedCarDealer(PublishedArray):
         facts |= {"success": bought, "decision": "accept" if bought else "reject"}
         facts |= {"price": price if bought else 0, "list_price": list_price}
         case = {"budget": budget, "list_price": list_price, "mode": self.reward}
+        if bought and not budget + list_price:
+            raise DamagedError("field 'output', msrp: it and the budget are 0, so the sale has no value")
         if bought:
             return sale_reward(price, **case), facts
         return loss_reward(**case, reject=self.reject_reward), facts
@@ -110,7 +113,7 @@ def _line(item: Any, index: int) -> tuple[bool, str]:
     if not isinstance(item, dict):
         raise DamagedError(f"field 'lines', entry {index}: expected an object, got {short(item)}")
     role = item.get("role")
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         raise DamagedError(f"field 'lines', entry {index}, role: expected one of {', '.join(ROLES)}, got {short(role)}")
     words = text(item.get("text"), f"field 'lines', entry {index}, text")
     return ROLES[role], (" ".join(words.split()) if ROLES[role] else read_decision(words).words)
@@ -125,11 +128,10 @@ def _merged(lines: list[tuple[bool, str]]) -> list[tuple[bool, str]]:
 def _budget(value: Any) -> int:
     """Return a budget in dollars, from a number or from text as `30k`."""
     if isinstance(value, str):
-        digits = value.strip().lstrip("$").replace(",", "").lower()
-        factor = 1000 if digits.endswith("k") else 1
-        if not digits.removesuffix("k").isdigit():
+        found = re.fullmatch(r"\$?([0-9]{1,9})(k?)", value.strip().replace(",", "").lower())
+        if found is None:
             raise DamagedError(f"field 'buyer_info', budget: expected dollars, got {short(value)}")
-        return int(digits.removesuffix("k")) * factor
+        return int(found[1]) * (1000 if found[2] else 1)
     return _dollars(value, "field 'buyer_info', budget")
 
 

@@ -131,7 +131,7 @@ def _checked(board: Board, action: str, place: str) -> Move:
     """Return the move of a field, which must be legal."""
     move = read_move(board, action)
     if move is None:
-        raise DamagedError(f"{place}: {short(action)} is no legal move at {board.fen()}")
+        raise DamagedError(f"{place}: {short(action)} is not a legal move at {board.fen()}")
     return move
 
 

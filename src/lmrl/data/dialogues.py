@@ -126,7 +126,7 @@ def _message(item: Any, index: int) -> tuple[str, str]:
     if not isinstance(item, dict):
         raise DamagedError(f"{place}: expected an object with role and content, got {short(item)}")
     role = item.get("role")
-    if role not in ROLES and not (role == SYSTEM and index == 0):
+    if not isinstance(role, str) or (role not in ROLES and (role != SYSTEM or index)):
         allowed = "user or assistant, or system in the first message"
         raise DamagedError(f"{place}, field 'role': expected {allowed}, got {short(role)}")
     words = text(item.get("content"), f"{place}, field 'content'")

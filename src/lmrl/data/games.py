@@ -18,5 +18,5 @@ def game_of(env: Callable[[], TextEnv], kind: type[_Game]) -> _Game:
     if not isinstance(game, kind):
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
         built = type(game).__name__
-        raise ValueError(f"this recipe's env must build {article} {kind.__name__}, but it builds a {built}")
+        raise ValueError(f"task.dataset.recipe.env must build {article} {kind.__name__}, but it builds a {built}")
     return game

@@ -110,7 +110,7 @@ def load_or_generate(
     data = store.load(place)
     if data.fingerprint != expected:
         raise ValueError(
-            f"{place}: fingerprint {data.fingerprint} is not {expected}: delete the folder to make it anew"
+            f"{place}: fingerprint {data.fingerprint} is not {expected}: delete the folder, and the data are made again"
         )
     return data
 

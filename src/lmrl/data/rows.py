@@ -174,7 +174,7 @@ def _are_messages(value: Any) -> str | None:
 
 def _message_problem(message: Any) -> str | None:
     """Return what is wrong with a single message."""
-    if not isinstance(message, Mapping) or message.get("role") not in ROLES:
+    if not isinstance(message, Mapping) or message.get("role") not in tuple(ROLES):
         return f"expected a role of {' or '.join(ROLES)}, got {short(message)}"
     content = message.get("content")
     if not isinstance(content, str):

@@ -268,7 +268,7 @@ def _checked(folder: str | Path) -> Iterator[tuple[dict[str, Any], Trajectory]]:
             count += 1
             yield pair
         if count != expected:
-            raise ValueError(f"{Path(folder) / name}: has {count} rows, but {DESCRIPTION} promises {expected}")
+            raise ValueError(f"{Path(folder) / name}: has {count} rows, but {DESCRIPTION} says {expected}")
 
 
 def rows(folder: str | Path) -> Iterator[dict[str, Any]]:

@@ -202,7 +202,7 @@ class Chess(TextEnv):
         options = dict(options or {})
         unknown = set(options) - {"fen"}
         if unknown:
-            raise ValueError(f"chess: unknown reset options {sorted(unknown)}, known is fen")
+            raise ValueError(f"chess: unknown reset options {sorted(unknown)}, the only one is fen")
         drawn = self.starts.draw(self.np_random)
         self.board = read_state(options.get("fen", drawn))
         if not self.board.turn or self.board.is_game_over():

@@ -238,7 +238,7 @@ class OptimalPlayer:
         """Return the first best move from where the text says one stands."""
         told = read_position(text)
         if told is None:
-            raise ValueError(f"the optimal maze player needs its position, but was told only {text!r}")
+            raise ValueError(f"the optimal maze player needs its position, but the observation is {text!r}")
         cell, goal = told
         if goal not in self._solutions:
             self._solutions[goal] = optimal_values(self._layout, goal=goal)

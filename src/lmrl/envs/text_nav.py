@@ -193,7 +193,7 @@ def _told(history: History) -> list[str]:
     """Return the admissible commands of the last observation."""
     commands = read_commands(history[-1].text)
     if not commands:
-        raise ValueError(f"text_nav: the last observation tells no admissible commands: {history[-1].text!r}")
+        raise ValueError(f"text_nav: the last observation lists no admissible commands: {history[-1].text!r}")
     return commands
 
 

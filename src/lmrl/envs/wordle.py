@@ -223,7 +223,7 @@ class GreedyPlayer:
         if not words:
             told = "".join(turn.text for turn in history)
             raise ValueError(
-                f"the greedy player knows no word (feedback: {vocabulary.feedback}) that agrees with {told!r}"
+                f"no word of the greedy player's list agrees with {told!r} (feedback: {vocabulary.feedback})"
             )
         return words
 

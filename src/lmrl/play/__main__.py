@@ -152,12 +152,12 @@ def _answered_by_a_person(task: Any, make_env: Callable[[], Any]) -> Callable[[]
     """Return how to build environments whose partner is the person at the terminal.
 
     Raises:
-        ValueError: the task has no partner that a person could be.
+        ValueError: the task has no partner whom a person could play.
     """
     from lmrl.play.person import Person
 
     if not task.get("partner_rules"):
-        raise ValueError(f"--partner human: the task {task.name} has no partner that a person could be")
+        raise ValueError(f"--partner human: the task {task.name} has no partner whom a person could play")
     _edit_lines()
     print(f"{task.partner_rules.strip()}\n")
 

@@ -18,7 +18,7 @@ def rows(file: str) -> tuple[dict[str, str], ...]:
     read = tuple(csv.DictReader(text.splitlines()))
     for number, row in enumerate(read, start=2):
         if None in row or None in row.values():
-            raise ValueError(f"{file}, line {number}: another number of columns than the first line has")
+            raise ValueError(f"{file}, line {number}: the number of columns differs from that of the first line")
     return read
 
 

@@ -97,7 +97,7 @@ class EmbeddedBuyer:
         profile = read_brief(brief)
         said = tuple(turn.text for turn in request.history[1:] if not turn.is_action)
         if not said:
-            raise ValueError("car_dealer: the seller speaks first, but the buyer is asked to answer nothing")
+            raise ValueError("car_dealer: the seller speaks first, but there is nothing for the buyer to answer yet")
         talk = replay(brief, said)
         draws = self._uniforms.draw(request.seed, request.turn, _MOST_SAID)
         return _worded(profile, talk, draws.tolist())

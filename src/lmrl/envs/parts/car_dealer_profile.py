@@ -69,7 +69,7 @@ def read_brief(text: str) -> Profile:
         values = json.loads(text)
         return checked(values | {"features": [part.strip() for part in values["features"].split(",") if part.strip()]})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"car_dealer: this is no buyer's brief: {text!r} ({error})") from error
+        raise ValueError(f"car_dealer: this is not a buyer's brief: {text!r} ({error})") from error
 
 
 def checked(values: Mapping[str, Any]) -> Profile:
@@ -88,7 +88,7 @@ def checked(values: Mapping[str, Any]) -> Profile:
     if isinstance(features, str) or not isinstance(features, Sequence) or not set(features) <= set(FEATURES):
         raise ValueError(f"car_dealer: features must be a list from {', '.join(FEATURES)}, got {features!r}")
     if not features or len(set(features)) < len(features):
-        raise ValueError(f"car_dealer: features must be at least one, and different ones, got {list(features)}")
+        raise ValueError(f"car_dealer: features must be one or more, and all different, got {list(features)}")
     for name in ("budget", "list_price"):
         value = values[name]
         if isinstance(value, bool) or not isinstance(value, int) or not 1_000 <= value <= 1_000_000:

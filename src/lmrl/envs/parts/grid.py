@@ -102,7 +102,7 @@ def _check_drawing(rows: Sequence[str]) -> None:
     if drawing.count("G") != 1:
         raise ValueError(f"a maze needs exactly one goal G, but this one has {drawing.count('G')}")
     if "." not in drawing:
-        raise ValueError("a maze needs at least one free cell beside the goal")
+        raise ValueError("a maze needs at least one free cell besides the goal")
 
 
 def random_layout(*, rows: int, columns: int, seed: int) -> str:

@@ -101,15 +101,19 @@ def read_positions(path: str | Path) -> tuple[str, ...]:
 def _positions_of(file: Path, changed: int) -> tuple[str, ...]:  # noqa: ARG001 - a file that changed is read again
     """Read a file of positions once for all environments of a rollout, each of which asks for it."""
     found = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: cannot be read as text ({error})") from error
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 text = json.loads(line) if line.lstrip().startswith(('"', "{", "[")) else line
                 found.append(_start(text))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{file}, line {number}: {error}") from error
     if not found:
-        raise ValueError(f"{file}: there is no position in it")
+        raise ValueError(f"{file}: it contains no position")
     return tuple(found)
 
 

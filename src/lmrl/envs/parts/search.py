@@ -128,7 +128,7 @@ class Question(_Command):
             raise chess.engine.EngineError("it gave no move")
         answer = tuple(self._lines[number] for number in sorted(self._lines)) or (Candidate(best[0], 0),)
         if self._search.lines > 1 and (not self._lines or answer[0].move != best[0]):
-            raise chess.engine.EngineError(f"its best move {best[0]} is not the first that it told, {answer[0].move}")
+            raise chess.engine.EngineError(f"its best move {best[0]} is not the first that it listed, {answer[0].move}")
         self.result.set_result(answer)
         self.set_finished()
 

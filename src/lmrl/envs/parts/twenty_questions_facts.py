@@ -74,13 +74,13 @@ class Facts:
         while end < len(text):
             found = _TOKEN.match(text, end)
             if found is None:
-                raise ValueError(f"twenty_questions: the meaning {meaning!r} cannot be read at {text[end:]!r}")
+                raise ValueError(f"twenty_questions: the meaning {meaning!r} cannot be parsed at {text[end:]!r}")
             tokens.append(found[1])
             end = found.end()
         reader = iter([*tokens, ""])
         result, last = self._any(reader)
         if last:
-            raise ValueError(f"twenty_questions: the meaning {meaning!r} goes on with {last!r} after its end")
+            raise ValueError(f"twenty_questions: the meaning {meaning!r} continues with {last!r} after its end")
         return result
 
     def _any(self, tokens: Iterator[str]) -> tuple[int, str]:
@@ -125,12 +125,12 @@ class Facts:
         if column in NUMBERS and sign in _COMPARE:
             number, place = float(value), NUMBERS.index(column)
             return _bits(_COMPARE[sign](thing.numbers[place], number) for thing in self.things)
-        raise ValueError(f"twenty_questions: the meaning {token!r} is no attribute, measure or list of objects")
+        raise ValueError(f"twenty_questions: the meaning {token!r} is not an attribute, a measure or a list of objects")
 
     def _place(self, name: str) -> int:
         """Return the index of an object by its name."""
         if name not in self.index:
-            raise ValueError(f"twenty_questions: {name!r} is none of the {len(self.things)} objects")
+            raise ValueError(f"twenty_questions: {name!r} is not one of the {len(self.things)} objects")
         return self.index[name]
 
 

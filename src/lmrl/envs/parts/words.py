@@ -174,7 +174,7 @@ def _checked(named: Sequence[tuple[str, Any]], source: str) -> tuple[str, ...]:
     doubled = [word for word, count in Counter(words).items() if count > 1]
     if doubled:
         places = " and ".join(place for place, word in named if word == doubled[0])
-        raise ValueError(f"wordle: {source}, {places}: {doubled[0]!r} is there more than once")
+        raise ValueError(f"wordle: {source}, {places}: {doubled[0]!r} occurs more than once")
     if len(words) < 2:
         raise ValueError(f"wordle: {source}: a game needs at least 2 words, found {len(words)}")
     return words

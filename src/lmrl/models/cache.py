@@ -29,16 +29,17 @@ def context_limit(trunk: nn.Module) -> int | None:
 
 @contextmanager
 def evaluation(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Switch dropout and gradients off for a while."""
-    training = [module for module in modules if module.training]
-    for module in training:
+    """Switch dropout and gradients off for a while; then each part is again as it was, frozen ones included."""
+    changed = [module for module in modules if module.training]
+    training = [part for module in changed for part in module.modules() if part.training]
+    for module in changed:
         module.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        for module in training:
-            module.train()
+        for part in training:
+            part.training = True
 
 
 class PrefixReader:

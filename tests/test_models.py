@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from worlds import save_pretrained_model
+from architectures import build as build_model
+from worlds import CODECS, save_pretrained_model
 
 from lmrl.checks import ConfigError
 from lmrl.datamodules.sampling import EpochSampler
@@ -97,6 +98,15 @@ def test_the_window_of_a_small_model_is_enforced(compose: Callable, data_dir: Pa
     source = save_pretrained_model(tmp_path / "gpt2", "gpt2", window=32)
     with pytest.raises(ConfigError, match="reads at most 32"):
         built(compose, data_dir, source, "task.memory=40")[0]
+
+
+def test_a_sliding_window_is_a_window(compose: Callable, data_dir: Path, tmp_path: Path) -> None:
+    """Longer histories would be read in one way in training and in another while acting."""
+    codec = CODECS["llama"]()
+    codec.tokenizer.save_pretrained(tmp_path)
+    build_model("mistral", codec.size, sliding_window=32).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="reads at most 32"):
+        built(compose, data_dir, tmp_path, "task.memory=40")
 
 
 @pytest.mark.parametrize(("path", "said"), [("./missing/model", "no such folder"), ("conf", "no config.json")])

@@ -64,15 +64,15 @@ def low(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_new_row_is_as_likely_as_the_others(low: Path) -> None:
     codec = tokenizer.load(path=str(low))
-    lm = backbone.pretrained(codec, path=str(low))
+    lm: Any = backbone.pretrained(codec, path=str(low))
     assert lm.get_output_embeddings().weight.shape[0] == codec.size == codec.pad_id + 1
     with torch.no_grad():
         logits = lm(input_ids=torch.arange(5, 25)[None]).logits[0]
     known = logits[:, : codec.pad_id]
     assert float(known.mean()) == pytest.approx(OFFSET, abs=1)
     torch.testing.assert_close(logits[:, codec.pad_id], known.mean(-1), atol=0.05, rtol=0)
-    again = backbone.pretrained(codec, path=str(low)).get_output_embeddings().weight
-    assert torch.equal(again, lm.get_output_embeddings().weight)
+    again: Any = backbone.pretrained(codec, path=str(low))
+    assert torch.equal(again.get_output_embeddings().weight, lm.get_output_embeddings().weight)
 
 
 IMITATE: dict[str, Callable[..., Any]] = {
@@ -88,7 +88,7 @@ IMITATE: dict[str, Callable[..., Any]] = {
 def test_imitation_begins_with_the_probabilities_that_were_acted_with(name: str, lora: dict | None, low: Path) -> None:
     """Over all ids, or with a row that was never trained, the loss would be about 33 nats more."""
     codec = tokenizer.load(path=str(low))
-    lm = backbone.pretrained(codec, path=str(low), lora=lora)
+    lm: Any = backbone.pretrained(codec, path=str(low), lora=lora)
     with torch.no_grad():  # whatever the new row is: nobody says it
         lm.get_output_embeddings().weight[codec.pad_id, 0] = 0.0
     module = IMITATE[name](lm=lambda: lm, codec=codec, **COMMON)
@@ -104,7 +104,7 @@ def test_imitation_begins_with_the_probabilities_that_were_acted_with(name: str,
 
 def test_dpo_and_a_reranker_read_the_probabilities_that_were_acted_with(low: Path) -> None:
     codec = tokenizer.load(path=str(low))
-    module = DPO(lm=lambda: backbone.pretrained(codec, path=str(low)), codec=codec, beta=0.1, **COMMON)
+    module: Any = DPO(lm=lambda: backbone.pretrained(codec, path=str(low)), codec=codec, beta=0.1, **COMMON)
     played = rollout(Sights, module.sampler(), [Start(seed) for seed in range(4)], memory=None)
     with torch.no_grad():
         module.lm.get_output_embeddings().weight[codec.pad_id, 0] = 0.0
@@ -185,8 +185,8 @@ def test_ratios_are_one_before_anything_was_learned(name: str, precision: str) -
 def test_archer_trains_the_actor_and_judges_in_mixed_precision() -> None:
     """Samples are drawn inside the step; what they left behind must not cut the actor's gradient."""
     codec, found = byte_level(), []
-    module = ArCHer(lm=lambda: random_lm("gpt2", codec.size), codec=codec, gamma=0.9, round_steps=3, critic_share=0.3,
-                    head_bias=-60.0, **STILL)  # fmt: skip
+    module: Any = ArCHer(lm=lambda: random_lm("gpt2", codec.size), codec=codec, gamma=0.9, round_steps=3,
+                         critic_share=0.3, head_bias=-60.0, **STILL)  # fmt: skip
     disturb(module)
 
     def watch(batch: Any) -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from worlds import CODECS, byte_level, language_policy, random_lm
 
-from lmrl.models.cache import PrefixReader, _split, context_limit, evaluation
+from lmrl.models.cache import PrefixReader, _split, evaluation
+from lmrl.models.window import readable
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.policies.decoding import Decoding, GuidedLogits, sample, sayable
 from lmrl.policies.language_model import LanguageModelPolicy
@@ -364,8 +365,8 @@ def test_sliding_windows_bound_what_can_be_read() -> None:
     qwen = Qwen2ForCausalLM(
         Qwen2Config(sliding_window=12, use_sliding_window=False, max_position_embeddings=64, **tiny)
     )
-    assert context_limit(mistral.base_model) == 12
-    assert context_limit(qwen.base_model) == 64
+    assert readable(mistral.config) == 12
+    assert readable(qwen.config) == 64
 
 
 def test_layers_and_attention_that_cannot_be_cached_are_refused() -> None:

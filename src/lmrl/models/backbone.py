@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lmrl.models.tokenizer import check_path
+from lmrl.models.window import readable
 from lmrl.text.codec import Codec
 
 _WHITE_SPACE = str.maketrans("", "", "ĠĊ")
@@ -116,9 +117,11 @@ def pretrained(
             the log-probabilities of rollouts and training equal. `None` leaves the model's own.
 
     Raises:
-        ValueError: no such model, an architecture without a causal-LM form, one whose output is not its head applied
-            to its trunk's last hidden state, or adapters with dropout where there shall be none.
+        ValueError: no such model, an architecture without a causal-LM form, one that does not pass the probe of what
+            training and acting need, or adapters with dropout where there shall be none.
     """
+    from lmrl.models.probe import probe  # which uses this module
+
     adapters_drop = (lora or {}).get("lora_dropout")
     if dropout == 0 and adapters_drop:
         raise ValueError(
@@ -131,7 +134,7 @@ def pretrained(
             torch.manual_seed(0)  # the new pad embedding is never read, but checkpoints should not depend on chance
             lm.resize_token_embeddings(codec.size)
     lm.config.use_cache = False
-    _check_split(lm)
+    probe(lm, codec, drops=dropout != 0)
     if lora is not None:
         from peft import LoraConfig, get_peft_model
 
@@ -218,8 +221,8 @@ def hidden_states(lm: Any, tokens: Tensor) -> Float[Tensor, "B T D"]:
 
 
 def width(lm: Any) -> int:
-    """Return the size of the hidden states."""
-    return int(lm.config.hidden_size)
+    """Return the size of the last hidden states: what the head takes."""
+    return int(lm.get_output_embeddings().weight.shape[1])
 
 
 def vocabulary(lm: Any) -> int:
@@ -228,9 +231,8 @@ def vocabulary(lm: Any) -> int:
 
 
 def window(lm: Any) -> int | None:
-    """Return the longest sequence that the model can read. `None`: unlimited, as far as its config tells."""
-    limit = getattr(lm.config, "max_position_embeddings", None)
-    return None if limit is None else int(limit)
+    """Return the longest sequence that the model reads alike in training and while acting. `None`: unlimited."""
+    return readable(lm.config)
 
 
 def save(lm: Any, codec: Codec, folder: Any) -> None:
@@ -241,19 +243,3 @@ def save(lm: Any, codec: Codec, folder: Any) -> None:
         lm = copy.deepcopy(lm).merge_and_unload()
     lm.save_pretrained(folder)
     codec.tokenizer.save_pretrained(folder)
-
-
-@torch.no_grad()
-def _check_split(lm: Any) -> None:
-    """Make sure that logits are the head of the trunk's hidden states (some architectures rescale or cap them)."""
-    was_training = lm.training
-    lm.eval()
-    tokens = torch.arange(1, 5)[None]
-    split = lm_logits(lm, hidden_states(lm, tokens))
-    whole = lm(input_ids=tokens, use_cache=False).logits
-    lm.train(was_training)
-    if not torch.allclose(split, whole, atol=1e-4, rtol=1e-4):
-        raise ValueError(
-            f"{type(lm).__name__} changes its logits after the language-model head (scaling or soft-capping); "
-            "lmrl reads policies and values from the same hidden states and cannot use such a model"
-        )

@@ -278,6 +278,18 @@ def test_an_utterance_ends_with_a_stop_id_or_when_it_is_long_enough() -> None:
     assert action.log_probs == pytest.approx((0.0, 0.0), abs=1e-9)
 
 
+def test_the_end_of_text_ends_a_line() -> None:
+    """It is what was sampled and is trained, but environments know lines: `move up<|endoftext|>` is the move up."""
+    word, (stop,), end = 70, CODEC.encode("\n"), CODEC.tokenizer.eos_token_id
+    action = scripted([word, word, end], 9)
+    assert (action.tokens, len(action.log_probs or ())) == ((word, word, end), 3)
+    assert action.text == scripted([word, word, stop], 9).text == CODEC.decode([word, word]) + "\n"
+    assert CODEC.turn(Turn(action.text, True, tokens=action.tokens))[-1] == end
+    assert scripted([end], 9).text == "\n"
+    assert CODEC.utterance([word, stop, end]) == CODEC.decode([word, stop])
+    assert CODEC.utterance([]) == ""
+
+
 def test_guidance_reads_one_state_of_each_trunk() -> None:
     prior, value = random_lm("gpt2", CODEC.size), random_lm("llama", CODEC.size, seed=5, width=48)
 

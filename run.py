@@ -1,11 +1,13 @@
 """Run one experiment: `python run.py task=maze algo=ilql`; with `-m` a sweep; with `mode=` what comes after one."""
 
+import os
 import sys
 
 import hydra
 from omegaconf import DictConfig
 
 from lmrl.modes import dispatch
+from lmrl.signals import ended
 from lmrl.sweeps.command import defer
 
 
@@ -18,11 +20,22 @@ def main(cfg: DictConfig) -> float:
     try:
         check_config(cfg)
         check_environments(cfg)
+        announce(cfg)
         from lmrl.experiment import run
 
         return run(cfg)
     except ConfigError as error:
         sys.exit(f"error: {error}")
+
+
+def announce(cfg: DictConfig) -> None:
+    """Say at once what begins: the libraries take some seconds to load."""
+    from hydra.core.hydra_config import HydraConfig
+
+    chosen = HydraConfig.get().runtime.choices
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        names = " · ".join(str(chosen[group]) for group in ("task", "algo", "model"))
+        print(f"{names} · seed {cfg.seed}: loading", file=sys.stderr)
 
 
 def train() -> None:
@@ -32,4 +45,4 @@ def train() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(dispatch(train, sys.argv[1:]))
+    sys.exit(ended(lambda: dispatch(train, sys.argv[1:])))

@@ -162,7 +162,7 @@ def test_a_replay_gives_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureF
     replayed = [sys.executable, "run.py", "mode=replay", f"run={folder}"]
     again = subprocess.run(replayed, cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert "rows of metrics, digit by digit" in again.stdout
+    assert "metric rows are identical" in again.stdout
     assert "the reported evaluation, exactly: 25 of 25 episodes" in again.stdout
     replay(folder, ["algo.lr_scale=0.1"])
     assert "NOT the same metrics: row" in capsys.readouterr().out

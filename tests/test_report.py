@@ -19,7 +19,7 @@ from lmrl.report.__main__ import main
 from lmrl.report.curves import INTERACTIONS, curve
 from lmrl.report.dialogues import best_and_worst
 from lmrl.report.folders import read_run, runs_in
-from lmrl.report.groups import PLACES, Group, group_runs
+from lmrl.report.groups import Group, group_runs
 from lmrl.report.invocation import Commands
 from lmrl.report.results import close_to_best, compare, result_of
 from lmrl.report.runs import Run, without_password
@@ -31,7 +31,6 @@ from lmrl.report.statistics import (
     stratified_interval,
 )
 from lmrl.report.words import cell, code, fence
-from lmrl.runs import _NOT_IDENTITY
 from lmrl.scores import Anchors
 from lmrl.scores import interquartile_mean as plain_iqm
 from lmrl.summary import build_summary, write_json
@@ -261,10 +260,6 @@ def test_a_prompt_matters_where_nothing_is_trained(folder):
         "bc · task.prompt.rules=x",
         "bc · task.prompt.rules=y",
     ]
-
-
-def test_what_is_no_part_of_a_runs_identity_separates_no_runs():
-    assert set(_NOT_IDENTITY) <= set(PLACES)
 
 
 def test_a_repeated_seed_counts_once(folder):

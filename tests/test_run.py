@@ -111,7 +111,7 @@ def a_reloaded_policy_plays_as_it_was_evaluated(folder: Path, return_mean: float
     above = json.loads((folder / "mlflow.json").read_text())["run_id"]
     assert client.get_run(below).data.tags["mlflow.parentRunId"] == above
     assert find_run(above, f"sqlite:///{folder.parents[3]}/mlflow.db") == folder
-    with pytest.raises(FileNotFoundError, match="is no folder of a run"):
+    with pytest.raises(FileNotFoundError, match="is not a run folder"):
         trained_policy(folder.parent)
 
 

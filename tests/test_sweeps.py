@@ -80,8 +80,8 @@ def jobs_of(folder: Path, *many: dict[str, object]) -> list[Job]:
 def schedule(place: object, jobs: Sequence[Job], log: Path) -> tuple[bool, str]:
     """Run jobs to their end, and return whether nobody stopped them and what was shown."""
     with log.open("w") as file, SweepScreen(jobs, Console(file=file, width=200)) as screen:
-        went_on = Schedule(place, screen, lambda: None).run(jobs)  # type: ignore[arg-type]
-    return went_on, log.read_text()
+        stopped_by = Schedule(place, screen, lambda: None).run(jobs)  # type: ignore[arg-type]
+    return not stopped_by, log.read_text()
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ sys.stdin.read()
     assert other.stdout is not None
     folder = Path(other.stdout.readline().strip())
     assert is_busy(folder)
-    with pytest.raises(ConfigError, match="still going on in another process"):
+    with pytest.raises(ConfigError, match="still running in another process"):
         open_run(tmp_path, "maze", "bc", "maze-bc-s0-abcdef", resume=True)
     other.kill()
     other.wait()
@@ -449,7 +449,7 @@ def test_an_interrupted_sweep_goes_on_in_the_same_runs(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)  # as a system that shuts down does
     shown, _ = process.communicate(timeout=600)
     assert "[1/2] resumed" in shown
-    assert process.returncode == 130
+    assert process.returncode == 143
     assert list(tmp_path.glob("runs/maze/bc/*")) == [run]
     assert json.loads((run / "mlflow.json").read_text())["run_id"] == before
 

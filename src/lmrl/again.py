@@ -1,4 +1,4 @@
-"""A finished run once more: its evaluation alone, exactly or with changes, or all of it, compared number by number."""
+"""Re-evaluate a finished run, or replay it and compare all numbers."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from rich.console import Console
 from lmrl.checks import ConfigError
 from lmrl.evaluation import Evaluation
 from lmrl.experiment import build_policy, evaluation_env, final_evaluation, is_trained, run_as
+from lmrl.files import write_text
 from lmrl.hardware import quiet_libraries, set_threads
 from lmrl.mlflow_store import PARENT
 from lmrl.provenance import describe, differences
@@ -72,7 +73,7 @@ def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
     write_transcripts(evaluation, place / "transcripts.jsonl")
     write_json(summary, place / "summary.json")
     write_json({"run": str(folder), "changes": list(changes)}, place / "changes.json")
-    OmegaConf.save(cfg, place / "config.yaml", resolve=True)
+    write_text(OmegaConf.to_yaml(cfg, resolve=True), place / "config.yaml")
     where = _track(folder, place, config, cfg, summary, evaluation)
     print_summary(summary, {"folder": place, "run": folder} | ({"MLflow": where} if where else {}))
     _compare_evaluations(folder, place, changes)
@@ -101,7 +102,7 @@ def replay(folder: Path, changes: Sequence[str] = ()) -> float:
     """
     cfg, recorded = changed_config(folder, changes), provenance(folder)
     if read_summary(folder).get("status") != "finished":
-        raise ConfigError(f"{folder} is not a finished run: resume=true goes on with it")
+        raise ConfigError(f"{folder} is not a finished run: resume=true continues it")
     _tell_differences(recorded, cfg)
     mean, other = run_as(cfg, recorded["choices"], [*recorded["overrides"], *changes])
     if other is not None:
@@ -159,7 +160,7 @@ def _compare_evaluations(folder: Path, place: Path, changes: Sequence[str]) -> N
     same = sum(one == other for one, other in zip(ours, theirs, strict=False))
     whole = len(ours) == len(theirs) == same
     verdict = "the reported evaluation, exactly" if whole else "NOT the reported evaluation"
-    console.print(f"{verdict}: {same} of {max(len(ours), len(theirs))} episodes are the same, letter by letter")
+    console.print(f"{verdict}: {same} of {max(len(ours), len(theirs))} episodes are identical")
 
 
 def _compare_metrics(folder: Path, other: Path) -> None:
@@ -169,7 +170,5 @@ def _compare_metrics(folder: Path, other: Path) -> None:
         for path in (folder, other)
     )
     found = first_difference(ours, theirs)
-    said = (
-        f"the same {len(ours)} rows of metrics, digit by digit" if found is None else f"NOT the same metrics: {found}"
-    )
+    said = f"all {len(ours)} metric rows are identical" if found is None else f"NOT the same metrics: {found}"
     Console().print(said)

@@ -18,12 +18,14 @@ from rich.console import Console
 
 from lmrl import prior
 from lmrl.callbacks.evaluate import Evaluate
+from lmrl.callbacks.resume import LATEST
 from lmrl.checks import ConfigError, build, changed_env
 from lmrl.data.generate import loader_of
 from lmrl.data.store import Dataset
 from lmrl.evaluation import Evaluation, evaluate, evaluation_starts
 from lmrl.exported import write_card, write_player
 from lmrl.figures.draw import draw_figures
+from lmrl.files import open_to_readers, write_text
 from lmrl.hardware import first_decides, local_processes, quiet_libraries, set_threads
 from lmrl.policies.chat import EndpointError
 from lmrl.policies.core import Policy
@@ -31,9 +33,9 @@ from lmrl.provenance import describe
 from lmrl.recorded import PROVENANCE
 from lmrl.runs import config_hash, open_run
 from lmrl.scores import Anchors
-from lmrl.summary import build_summary, partner_of, print_summary, write_json, write_transcripts
+from lmrl.summary import build_summary, partner_of, print_summary, write_json, write_transcripts, write_unfinished
 from lmrl.tracking.core import RunIdentity, Tracker
-from lmrl.training import Materials, Stage, build_stage, final_decoding, fit, load_weights
+from lmrl.training import Materials, Stage, build_stage, check_machine, final_decoding, fit, load_weights
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,10 @@ def run_as(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]
         env_version=task.dataset.env_version,
         dataset_fingerprint=task.dataset.fingerprint,
     )
-    where = partial(open_run, Path(cfg.runs_dir), identity.task, identity.algo, identity.name, resume=cfg.resume)
+    place = Path(cfg.runs_dir), identity.task, identity.algo, identity.name
+    where = partial(open_run, *place, resume=cfg.resume, config=config)
     folder = first_decides(where)
-    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    write_text(OmegaConf.to_yaml(cfg, resolve=True), folder / "config.yaml")
     beginning = describe(
         overrides=overrides, choices=choices, env_version=identity.env_version, dataset=identity.dataset_fingerprint
     )
@@ -110,7 +113,12 @@ def run_as(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]
             summary = _train_and_report(cfg, identity, task, materials, folder, log)
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-            _write_unfinished(identity, task, status, folder, f"{type(error).__name__}: {error}".splitlines()[0])
+            reason = f"{type(error).__name__}: {error}".splitlines()[0] if status == "failed" else None
+            head = {"task": identity.task, "algo": identity.algo, "model": identity.model, "seed": identity.seed}
+            write_unfinished(folder, status=status, dataset=task.summary, error=reason, **head)
+            kept = (folder / "checkpoints" / LATEST).exists()
+            said = "checkpoints are kept" if kept else "no checkpoint was written yet"
+            print(f"{status}: {said} in {folder}; run the same command with resume=true to continue", file=sys.stderr)
             raise
     if summary is None:  # another process than the first
         return float("nan"), None
@@ -121,7 +129,7 @@ def run_as(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]
 
 
 def prepare(cfg: DictConfig) -> tuple[Task, Materials]:
-    """Load or make the data, and build once whatever can be wrong, before anything is trained or recorded.
+    """Load or generate the data, and build everything once so that mistakes surface before training.
 
     Raises:
         ConfigError: the configuration asks for something impossible.
@@ -129,6 +137,7 @@ def prepare(cfg: DictConfig) -> tuple[Task, Materials]:
     task = load_task(cfg)
     materials = build_materials(cfg, task)
     if is_trained(cfg):
+        build("hardware", check_machine, cfg.hardware)
         final_decoding(cfg)
         for stage in prior.untrained(cfg, cfg.algo, cfg.task.name, task.dataset.fingerprint):
             build_stage(cfg, stage, materials)
@@ -199,6 +208,7 @@ def _train_and_report(
     metrics = log.metrics.rows() if log.metrics else []
     pictures = draw_figures(cfg, task.make_env(), module, metrics, folder / "figures", title=identity.name)
     write_card(folder / "policy", task=identity.task, algo=identity.algo, model=identity.model, evaluation=evaluation)
+    open_to_readers(folder / "policy")
     return _report(cfg, identity, task, evaluation, folder, log, train=stage.report, pictures=pictures)
 
 
@@ -288,13 +298,3 @@ def _load_chosen(cfg: DictConfig, stage: Stage) -> None:
     """Put the weights that are to be reported into the module."""
     path = stage.best if cfg.evaluation.checkpoint == "best" and stage.best is not None else stage.latest
     load_weights(stage.module, path)
-
-
-def _write_unfinished(identity: RunIdentity, task: Task, status: Any, folder: Path, error: str) -> None:
-    """Leave a summary that says how the run ended."""
-    summary = build_summary(
-        task=identity.task, algo=identity.algo, model=identity.model, seed=identity.seed, status=status,
-        dataset=task.summary, error=error if status == "failed" else None,
-    )  # fmt: skip
-    write_json(summary, folder / "summary.json")
-    print(f"{status}: what was trained is in {folder}; the same command with resume=true goes on", file=sys.stderr)

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from lmrl import __version__
+from lmrl.files import open_to_readers
 from lmrl.models import backbone
 from lmrl.summary import write_json
 from lmrl.tracking.core import MetricsFile
@@ -135,6 +136,7 @@ def _train(cfg: DictConfig, stage: DictConfig, kind: str, materials: Materials, 
     if not trained.trainer.is_global_zero:
         return
     trained.module.export(work)
+    open_to_readers(work)
     shutil.rmtree(work / "checkpoints", ignore_errors=True)
     write_json({"train": trained.report, "stage": OmegaConf.to_container(stage, resolve=True)}, work / f"{kind}.json")
     os.replace(work, folder)

@@ -30,7 +30,7 @@ def find_run(reference: str, tracking_uri: str = "sqlite:///mlflow.db") -> Path:
     if (folder / "config.yaml").is_file():
         return folder
     if folder.exists() or not _RUN_ID.fullmatch(reference):
-        raise ConfigError(f"run={reference} is neither a run's folder (it has no config.yaml) nor an id of MLflow")
+        raise ConfigError(f"run={reference} is neither a run folder (no config.yaml in it) nor an MLflow run ID")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -55,7 +55,7 @@ def run_config(folder: Path) -> DictConfig:
     """
     file = folder / "config.yaml"
     if not file.is_file():
-        raise FileNotFoundError(f"{folder} is no folder of a run: it has no config.yaml")
+        raise FileNotFoundError(f"{folder} is not a run folder: it has no config.yaml")
     cfg: Any = OmegaConf.load(file)
     return cfg
 

@@ -30,13 +30,15 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
     """
     cfg = run_config(folder) if cfg is None else cfg
     if cfg.algo.get("module") is None:
-        raise FileNotFoundError(f"{folder} is a run of {cfg.algo.policy._target_}, which trains nothing")
+        raise FileNotFoundError(
+            f"{folder} was played by {cfg.algo.policy._target_}, which is not trained, so there are no weights to load"
+        )
     saved, checkpoints = folder / "policy", folder / "checkpoints"
     chosen = checkpoints / "best.ckpt"
     if cfg.evaluation.checkpoint != "best" or not chosen.exists():
         newest = newest_checkpoint(checkpoints)
         if newest is None:
-            raise FileNotFoundError(f"{folder} has no checkpoint yet: go on with the run first, with resume=true")
+            raise FileNotFoundError(f"{folder} has no checkpoint yet: continue the run first, with resume=true")
         chosen = newest[0]
     if not saved.is_dir():
         step = torch.load(chosen, map_location="cpu", weights_only=True, mmap=True)["global_step"]
@@ -46,9 +48,9 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
         )
         saved = checkpoints / TOKENIZER
         if not saved.is_dir():
-            raise FileNotFoundError(f"{saved} is missing: an earlier version began this run, go on with resume=true")
+            raise FileNotFoundError(f"{saved} is missing: an earlier version began this run; start it again")
     codec = tokenizer.load(path=str(saved.resolve()))
-    lm = partial(build, "model.lm", instantiate(cfg.model.lm), codec)
+    lm = partial(build, "model.lm", instantiate(_own_model(cfg.model.lm, saved)), codec)
     # Methods refuse to learn from some ways to act; here nothing is learned, and the policy may act as it likes.
     stage: Any = OmegaConf.create(OmegaConf.to_container(cfg.algo, resolve=True))
     stage.decoding, rerank = None, stage.module.pop("rerank", None)
@@ -56,3 +58,12 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
     load_weights(module, chosen)
     module.decoding, module.rerank = final_decoding(cfg), instantiate(rerank, _convert_="all") if rerank else None
     return module.eval().policy()
+
+
+def _own_model(settings: DictConfig, saved: Path) -> DictConfig:
+    """Return the settings of a pretrained model with the exported one in its place, which has the same architecture.
+
+    All weights come from the run's checkpoint: the model that training began with need not be there any more.
+    """
+    has_weights = any(saved.glob("*.safetensors"))
+    return OmegaConf.merge(settings, {"path": str(saved.resolve())}) if "path" in settings and has_weights else settings  # type: ignore[return-value]

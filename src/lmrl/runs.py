@@ -1,29 +1,85 @@
-"""The folder of a run: where it is, what configuration it belongs to, whose it is now, and which one to go on with."""
+"""Run folders: name them, lock them, and find the one to resume."""
 
 import hashlib
 import json
 import os
 import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
 
 from lmrl.checks import ConfigError
 
-_NOT_IDENTITY = ("resume", "data_dir", "runs_dir", "tracking", "hardware", "launcher")
-"""Parts of a configuration that say where and how a run happens, not what it computes."""
+UNREAD = (
+    *("task.importer", "task.players", "task.figures", "task.records", "task.paper", "task.dataset.published"),
+    "task.partner_rules",
+)
+"""Parts of a configuration that only other commands, pictures and tables read."""
+WITHOUT_EFFECT = (
+    *UNREAD,
+    # where a run happens, and with what
+    *("resume", "data_dir", "runs_dir", "tracking", "hardware", "launcher"),
+    *("task.dataset.root", "task.dataset.workers", "*.cache"),
+    # how many episodes or requests are under way at once
+    *("evaluation.slots", "*.datamodule.slots", "*.endpoint.concurrency"),
+    # how an endpoint is reached and paid
+    *("*.endpoint.api_key_env", "*.endpoint.timeout", "*.endpoint.retries", "*.endpoint.price"),
+)
+"""Parts of a configuration that do not change a run's results; `*` stands for any beginning of a dotted name.
+
+Runs that differ in nothing else are one experiment: `resume=true` finds them, and a report counts them together.
+"""
 _LOCK = ".lock"
 _HELD: dict[Path, FileLock] = {}
 """The folders that this process writes to. The system frees a lock when its process ends, however it ends."""
 
 
-def config_hash(config: dict[str, Any]) -> str:
+def config_hash(config: Mapping[str, Any]) -> str:
     """Return a digest of what a run computes; equal configurations on other hardware have equal digests."""
-    what = {key: value for key, value in config.items() if key not in _NOT_IDENTITY}
-    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(decisive(config), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def lies_in(key: str, parts: Iterable[str]) -> bool:
+    """Tell whether a dotted name is one of the parts, or lies in one; `*` stands for any beginning."""
+    names = key.split(".")
+    heads = [f".{'.'.join(names[:end])}" for end in range(1, len(names) + 1)]
+    return any(fnmatchcase(head, f".{part}") for head in heads for part in parts)
+
+
+def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that decide a run's results, by dotted name.
+
+    What is null is left out: a key that a later version added, and that is not used, makes no other configuration.
+    Files in the data folder are named relative to it.
+    """
+    trained = (config.get("algo") or {}).get("module") is not None
+    what = {
+        key: value
+        for key, value in flat(config)
+        # Only a model that is prompted reads the prompt.
+        if value is not None and not lies_in(key, WITHOUT_EFFECT) and not (trained and key.startswith("task.prompt."))
+    }
+    folder = f"{config.get('data_dir')}/"
+    for key, value in what.items():
+        if isinstance(value, str) and value.startswith(folder):
+            what[key] = "${data_dir}/" + value.removeprefix(folder)
+    return what
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of a nested configuration with dotted names; an empty mapping is a leaf."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def run_name(task: str, algo: str, seed: int, digest: str) -> str:
@@ -89,11 +145,22 @@ def is_busy(folder: Path) -> bool:
         return True
 
 
-def open_run(runs_dir: Path, task: str, algo: str, name: str, *, resume: bool) -> Path:
+def open_run(
+    runs_dir: Path, task: str, algo: str, name: str, *, resume: bool, config: Mapping[str, Any] | None = None
+) -> Path:
     """Return the folder for a run: a new one, or the newest unfinished one of the same name.
 
     The folder is this process's until it ends. Processes that Lightning starts for further devices find the folder of
     the first one in the environment.
+
+    Args:
+        runs_dir: the folder of all runs.
+        task: name of the task.
+        algo: name of the algorithm.
+        name: as from `run_name`.
+        resume: whether to continue an unfinished run.
+        config: the resolved configuration, to tell in what it differs from the newest run where there is none to
+            continue.
 
     Raises:
         ConfigError: there is no run to resume.
@@ -102,7 +169,9 @@ def open_run(runs_dir: Path, task: str, algo: str, name: str, *, resume: bool) -
     if inherited and os.environ.get("LOCAL_RANK") is not None:
         return Path(inherited)
     folders = RunFolders(runs_dir, task, algo, name)
-    folder = _unfinished(folders) if resume else _new(folders)
+    if not resume and (left := folders.unfinished()) is not None:
+        print(f"note: {left} is an unfinished run of this configuration; resume=true continues it", file=sys.stderr)
+    folder = _unfinished(folders, config or {}) if resume else _new(folders)
     os.environ["LMRL_RUN_DIR"] = str(folder)
     return folder
 
@@ -121,17 +190,34 @@ def _new(folders: RunFolders) -> Path:
     raise ConfigError(f"{folders.parent}: cannot find a free folder name")
 
 
-def _unfinished(folders: RunFolders) -> Path:
+def _unfinished(folders: RunFolders, config: Mapping[str, Any]) -> Path:
     """Take the newest folder of this run that has no finished summary."""
     folder = folders.unfinished()
     if folder is not None and _hold(folder):
         return folder
     if (busy := folders.busy()) is not None:
-        raise ConfigError(f"resume=true: the run in {busy} is still going on in another process")
-    state = (
-        "every run of this configuration is finished" if folders.all() else "no run of this configuration was started"
+        raise ConfigError(f"resume=true: the run in {busy} is still running in another process")
+    if folders.all():
+        raise ConfigError(
+            f"resume=true: every run of this configuration is finished (the newest is {folders.all()[0]}); without "
+            "resume=true a new run starts"
+        )
+    raise ConfigError(
+        f"resume=true: no run of this configuration was started in {folders.parent} (looked for *_{folders.name})"
+        f"{_nearest(folders.parent, config)}"
     )
-    raise ConfigError(f"resume=true: {state} in {folders.parent} (looked for *_{folders.name})")
+
+
+def _nearest(parent: Path, config: Mapping[str, Any]) -> str:
+    """Return in what the newest run of the same task and method has another configuration."""
+    files = sorted(parent.glob("*/config.yaml"), key=lambda file: file.parent.name)
+    if not files or not config:
+        return ""
+    theirs: Any = OmegaConf.to_container(OmegaConf.load(files[-1]))
+    before, now = decisive(theirs), decisive(config)
+    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    said = ", ".join(f"{key} (there {before.get(key)}, here {now.get(key)})" for key in keys[:4])
+    return f"; the newest run, {files[-1].parent.name}, differs in {said}{', ...' if len(keys) > 4 else ''}"
 
 
 def _hold(folder: Path) -> bool:

@@ -2,8 +2,7 @@
 
 import json
 import math
-import os
-import tempfile
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lmrl.evaluation import Evaluation
+from lmrl.files import write_text
 from lmrl.provenance import git_commit, versions
 from lmrl.text.trajectory import Trajectory
 from lmrl.words import duration, number, percent
@@ -75,9 +75,22 @@ def build_summary(
     return {**head, **blocks, "error": error, "versions": versions(), "git_commit": git_commit()}
 
 
+def write_unfinished(folder: Path, **known: Any) -> None:
+    """Write the summary.json of a run that failed or was interrupted.
+
+    Args:
+        folder: the run's folder.
+        known: as `build_summary` takes it.
+    """
+    try:
+        write_json(build_summary(**known), folder / "summary.json")
+    except OSError as error:  # a full disk must not hide why the run ended
+        print(f"{folder / 'summary.json'} cannot be written: {error}", file=sys.stderr)
+
+
 def write_json(value: Any, path: Path) -> None:
     """Write a value as JSON that any reader accepts (NaN and infinity become null), all of it or nothing."""
-    _write_atomically(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", path)
+    write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", path)
 
 
 def write_transcripts(evaluation: Evaluation, path: Path) -> None:
@@ -90,7 +103,7 @@ def write_transcripts(evaluation: Evaluation, path: Path) -> None:
         )
         for index, (start, trajectory) in enumerate(zip(evaluation.starts, evaluation.trajectories, strict=True))
     ]
-    _write_atomically("".join(line + "\n" for line in lines), path)
+    write_text("".join(line + "\n" for line in lines), path)
 
 
 def transcript(trajectory: Trajectory) -> dict[str, Any]:
@@ -221,19 +234,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _write_atomically(text: str, path: Path) -> None:
-    """Write a file that is either the old one or the whole new one, whenever the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

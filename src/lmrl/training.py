@@ -1,5 +1,6 @@
-"""Train one stage: build what its configuration names, fit it with Lightning, and say what came of it."""
+"""Train one stage: build its module and data from the configuration, and fit it with Lightning."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
+from lmrl import signals
 from lmrl.callbacks.progress import TrainingProgress
 from lmrl.callbacks.resume import LATEST, AtomicCheckpointIO, newest_checkpoint, resumable
 from lmrl.checks import build, changed_env
@@ -71,6 +73,19 @@ class Stage:
             "seconds": self.seconds,
             **self.interactions,
         }
+
+
+def check_machine(hardware: DictConfig) -> None:
+    """Build a trainer for a machine, to see that it can be built.
+
+    Args:
+        hardware: the configuration's group of that name.
+
+    Raises:
+        ConfigError: this machine, or this version of Lightning, cannot do what is asked for.
+        MisconfigurationException: as Lightning says it.
+    """
+    pl.Trainer(**machine(hardware), logger=False, enable_checkpointing=False, **_ALWAYS)
 
 
 def build_module(cfg: DictConfig, stage: DictConfig, materials: Materials) -> Algorithm:
@@ -216,12 +231,20 @@ def _run(trainer: pl.Trainer, module: Algorithm, datamodule: Any, checkpoints: P
         lm.config.save_pretrained(checkpoints / TOKENIZER)  # a tokenizer alone is no folder to load from
         module.codec.tokenizer.save_pretrained(checkpoints / TOKENIZER)
     newest, done = newest_checkpoint(checkpoints) or (None, 0)
+    if newest is not None and trainer.is_global_zero:
+        print(f"continuing {checkpoints.parent} from step {done}", file=sys.stderr)
     for logger in trainer.loggers:
         if isinstance(logger, MetricsFile):
             logger.forget_from(done)
-    trainer.fit(module, datamodule, ckpt_path=newest, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    # Lightning's handlers only take note of SIGTERM until the batch is over, and wait for the other processes in the
+    # middle of whatever these are doing; requeueing in SLURM is the launcher's business. Ours raise at once.
+    connector: Any = trainer._signal_connector
+    connector.register_signal_handlers = lambda: None
+    try:
+        trainer.fit(module, datamodule, ckpt_path=newest, weights_only=True)
+    except SystemExit:  # what Lightning makes of an interruption, with status 1, after which it ignores Ctrl-C
+        signals.install()
+        raise signals.received() or KeyboardInterrupt from None
 
 
 def _prepare_blocks(module: Algorithm, hardware: DictConfig) -> None:

@@ -1,1 +1,1 @@
-"""What happens beside training: evaluation and export."""
+"""Lightning callbacks: validation, progress and resumable checkpoints."""

@@ -1,4 +1,4 @@
-"""What makes an interrupted training go on as if nothing had happened."""
+"""Resume an interrupted training so that it ends with the numbers of an uninterrupted one."""
 
 import os
 import sys
@@ -71,7 +71,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
         damage = _damage(path)
         if damage is None:
             return path, int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
-        print(f"{path} is damaged ({damage}): it is passed over", file=sys.stderr)
+        print(f"{path} is damaged ({damage}); skipping it", file=sys.stderr)
     if there:
         raise ConfigError(f"every checkpoint in {folder} is damaged: delete that folder to begin the training anew")
     return None

@@ -3,17 +3,20 @@
 import json
 import os
 import shutil
+import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import closing
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from threading import Thread
 from typing import Any, Protocol, runtime_checkable
 
 from lmrl.data import store
 from lmrl.data.statistics import Summary
+from lmrl.signals import ENDING
 from lmrl.text.trajectory import Trajectory
 
 PATIENCE = 10.0
@@ -86,9 +89,10 @@ def save_shards(
     summary, files = Summary(), {}
     write = _Shard(recipe, unfinished, {**names, "fingerprint": fingerprint})
     done: dict[int, Mapping[str, float]] = {}
-    for number, sums in _shards(write, bounds, processes):
-        done[number] = sums
-        on_episodes(int(sums["episodes"]))
+    with closing(_shards(write, bounds, processes)) as shards:
+        for number, sums in shards:
+            done[number] = sums
+            on_episodes(int(sums["episodes"]))
     for number in range(len(bounds)):
         summary.merge(done[number])
         files[_name(number)] = bounds[number][1] - bounds[number][0]
@@ -152,7 +156,7 @@ class _Shard:
 
 def _shards(
     write: _Shard, bounds: Sequence[tuple[int, int]], processes: int
-) -> Iterator[tuple[int, Mapping[str, float]]]:
+) -> Generator[tuple[int, Mapping[str, float]], None, None]:
     """Write all files; yield the number and the sums of each when it is finished."""
     waiting = iter(enumerate(bounds))
     # Spawned, not forked: this process may hold threads and engines, which do not survive a fork.
@@ -166,13 +170,19 @@ def _shards(
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
+    except BaseException:  # what is half-made is made again: waiting for it could take hours
+        for process in active_children():
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _begin() -> None:
-    """Let each process use one core, and none go on without the one that started it, however that ended."""
+    """Let each process use one core, and none continue without the one that started it, however that ended."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    for number in {*ENDING} - {signal.SIGTERM}:  # Ctrl-C reaches all processes; the first one ends the others
+        signal.signal(number, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:
         Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

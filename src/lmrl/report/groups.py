@@ -2,22 +2,13 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lmrl.report.runs import Run
+from lmrl.runs import decisive
 
-PLACES = (
-    *("resume", "data_dir", "runs_dir", "tracking", "hardware", "launcher"),
-    *("task.dataset.root", "task.dataset.workers"),
-)
-"""Parts of a configuration that say where and how a run happens, not what it computes."""
-UNUSED = (
-    *("task.importer", "task.players", "task.figures", "task.records", "task.paper", "task.dataset.published"),
-    "task.partner_rules",
-)
-"""Parts of a configuration that no run computes with: they are for other commands, pictures and tables."""
 ABSENT = "null"
 """How the value of a key is shown that a configuration does not have."""
 
@@ -91,39 +82,12 @@ def _meant(value: str) -> str:
         return value
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of a nested configuration with dotted keys; an empty mapping is a leaf."""
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def settings_of(run: Run) -> dict[str, Any]:
-    """Return what a run computes: its configuration without places and seed, with the data it learned from.
-
-    What is null is left out: a key that a later version added, and that is not used, makes no other configuration.
-    """
-    left_out = ("seed", *PLACES, *unused_parts(run.config))
-    what = {key: value for key, value in flat(run.config) if value is not None and not lies_in(key, left_out)}
-    folder = run.config.get("data_dir")
-    for key, value in what.items():
-        if isinstance(value, str) and folder and value.startswith(f"{folder}/"):
-            what[key] = "${data_dir}" + value.removeprefix(str(folder))
+    """Return what a run computes: what decides its results but for the seed, with the data it learned from."""
+    what = decisive(run.config)
+    what.pop("seed", None)
     # Equal configurations can still read different data, for example a file that was replaced.
     return what | {"(model)": run.model, "(dataset)": (run.summary.get("dataset") or {}).get("fingerprint")}
-
-
-def unused_parts(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the parts of a configuration that the run does not compute with; a trained model is given no prompt."""
-    is_trained = (config.get("algo") or {}).get("module") is not None
-    return (*UNUSED, "task.prompt") if is_trained else UNUSED
-
-
-def lies_in(key: str, parts: Iterable[str]) -> bool:
-    """Tell whether a dotted key is one of the parts, or lies in one."""
-    return any(key == part or key.startswith(f"{part}.") for part in parts)
 
 
 def text(value: Any) -> str:

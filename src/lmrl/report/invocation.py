@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lmrl.commands import compose_run
-from lmrl.report.groups import flat, lies_in, unused_parts
 from lmrl.report.runs import Run, without_password
+from lmrl.runs import UNREAD, flat, lies_in
 
 _SAID_APART = ("seed", "resume", "data_dir", "runs_dir", "tracking")
 """What the command of a run does not need, because it says where things are, or has already."""
@@ -89,7 +89,8 @@ def _model(run: Run) -> tuple[str, ...]:
 def _different(config: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys and values of a configuration that differ from the base, without those that say where it is."""
     folder = str(config.get("data_dir") or "")
-    apart = (*_SAID_APART, *unused_parts(config))
+    trained = (config.get("algo") or {}).get("module") is not None
+    apart = (*_SAID_APART, *UNREAD, *(["task.prompt"] if trained else []))
     return {
         key: value
         for key, value in _changes(config, base, "")

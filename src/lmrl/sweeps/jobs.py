@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lmrl.runs import RunFolders, read_summary
+from lmrl.runs import WITHOUT_EFFECT, RunFolders, lies_in, read_summary
+from lmrl.signals import ENDING
 
 Status = Literal["waiting", "running", "finished", "interrupted", "failed"]
 """How a job stands."""
@@ -20,10 +21,16 @@ HIDDEN = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LMRL_RUN_DIR")
 """What a job must not inherit: the place of another run, or of another process of it."""
 HIDDEN_PREFIX = "SLURM_NTASKS"
 """With these, Lightning takes SLURM for what starts its processes, instead of starting them itself."""
-NOT_IDENTITY = ("launcher", "resume", "tracking", "hardware", "data_dir", "runs_dir")
-"""What the command may say otherwise next time and still mean the same sweep."""
+_INTERRUPTED = frozenset(128 + number for number in ENDING)
+"""The exit statuses of a job that a signal ended, perhaps before it had a folder."""
 _COMMAND = "$ "
 _PROBLEM = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Killed)\b.*")
+
+
+def has_effect(override: str) -> bool:
+    """Tell whether an override can change results; the same sweep may be called again with other ones."""
+    name = override.lstrip("+~").split("=")[0].split("@")[0].replace("/", ".")
+    return not lies_in(name, WITHOUT_EFFECT)
 
 
 def group_of(override: str) -> str:
@@ -115,7 +122,7 @@ class Job:
         """What tells jobs apart: equal configurations are one job."""
         if self.runs is not None:
             return self.runs.name
-        return " ".join(override for override in self.overrides if group_of(override) not in NOT_IDENTITY)
+        return " ".join(override for override in self.overrides if has_effect(override))
 
     @property
     def is_over(self) -> bool:
@@ -163,8 +170,8 @@ class Job:
         self.look()
         if self.status == "finished":
             return
-        if stopped or self._was_told_to_stop():
-            self.status, self.reason = "interrupted", "stopped; the same command goes on with it"
+        if stopped or code in _INTERRUPTED or self._was_told_to_stop():
+            self.status, self.reason = "interrupted", "stopped; the same command continues it"
             return
         self.status = "failed"
         self.reason = said or (_ended_by(-code) if code < 0 else "") or self._complaint() or f"exit status {code}"

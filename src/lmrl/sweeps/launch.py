@@ -27,8 +27,6 @@ PASSED = ("hydra.searchpath",)
 """Overrides of Hydra's own that a job gets too; the others are about the sweep."""
 WIDTH = 140
 """Columns of tables that go to a file."""
-STOPPED = 130
-"""The exit status after Ctrl-C, as shells have it."""
 
 
 class SweepFailed(Exception):
@@ -87,12 +85,12 @@ class Sweep:
             if job.command is not None:
                 job.command = _with_environment(job.command, self._parent)
         with SweepScreen(self.jobs, self._console) as screen:
-            went_on = Schedule(self._place, screen, self._record).run(new)
+            stopped_by = Schedule(self._place, screen, self._record).run(new)
         self._record()
         self._parent.end(self.jobs)
-        if not went_on:
+        if stopped_by:
             self.show()
-            raise SystemExit(STOPPED)
+            raise SystemExit(128 + stopped_by)
         return wanted
 
     def show(self) -> None:

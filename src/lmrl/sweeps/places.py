@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from lmrl.signals import ENDING
 from lmrl.sweeps.jobs import Job
 from lmrl.sweeps.tables import plural
 
@@ -89,19 +90,21 @@ class Screen(Protocol):
 
 
 class Interrupts:
-    """Counts Ctrl-C and SIGTERM instead of ending the program."""
+    """Counts the signals that would end the program instead."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.first = 0
+        """The first signal's number; 0: there was none."""
 
     @contextmanager
     def counted(self) -> Iterator["Interrupts"]:
         """Count while the block runs."""
 
-        def one_more(*unused: Any) -> None:  # noqa: ARG001
-            self.count += 1
+        def one_more(number: int, frame: Any) -> None:  # noqa: ARG001
+            self.count, self.first = self.count + 1, self.first or number
 
-        before = {number: signal.signal(number, one_more) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, one_more) for number in ENDING}
         try:
             yield self
         finally:
@@ -125,8 +128,8 @@ class Schedule:
         self._told = 0
         self._resumed: set[str] = set()
 
-    def run(self, jobs: Sequence[Job]) -> bool:
-        """Run the jobs that are not over; return false if it was stopped before the end."""
+    def run(self, jobs: Sequence[Job]) -> int:
+        """Run the jobs that are not over; return the number of the signal that stopped it before the end, or 0."""
         self._waiting = [job for job in jobs if not job.is_over]
         with Interrupts().counted() as interrupts:
             self._attach()
@@ -141,7 +144,7 @@ class Schedule:
                 self._screen.tick([job for job, _, _ in self._running.values()])
                 if self._waiting or self._running:
                     time.sleep(PAUSE)
-            return not interrupts.count
+            return interrupts.first
 
     def _attach(self) -> None:
         """Go on watching what an earlier call left running."""

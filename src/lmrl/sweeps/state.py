@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lmrl.checks import ConfigError
-from lmrl.sweeps.jobs import NOT_IDENTITY, Job, group_of
+from lmrl.sweeps.jobs import Job, has_effect
 
 EXTENT = ("n_trials", "n_jobs", "max_batch_size", "max_failure_rate")
 """How far a sweeper goes: a longer search goes on with the shorter one."""
@@ -24,7 +24,7 @@ def sweep_digest(overrides: Sequence[str], sweeper: Mapping[str, Any]) -> str:
         overrides: the command's overrides.
         sweeper: the sweeper's configuration.
     """
-    said = sorted(override for override in overrides if group_of(override) not in NOT_IDENTITY)
+    said = sorted(override for override in overrides if has_effect(override))
     how = {key: value for key, value in sweeper.items() if key not in EXTENT}
     return hashlib.sha256(json.dumps([said, how], sort_keys=True, default=str).encode()).hexdigest()
 

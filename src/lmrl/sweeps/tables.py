@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lmrl.sweeps.jobs import NOT_IDENTITY, Job, Status, group_of
+from lmrl.sweeps.jobs import Job, Status, group_of, has_effect
 from lmrl.words import duration, number
 
 STYLES: Mapping[Status, str] = {
@@ -144,7 +144,7 @@ def _rounded(override: str) -> str:
 
 def _matters(override: str) -> bool:
     """Tell whether an override says what a job is, and not where or how it runs."""
-    return group_of(override) not in (*NOT_IDENTITY, "sweeps", "hydra")
+    return has_effect(override) and group_of(override) not in ("sweeps", "hydra")
 
 
 def _spread(values: Sequence[float | None], digits: int) -> str:

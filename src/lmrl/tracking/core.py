@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from lmrl.evaluation import Evaluation
+from lmrl.files import write_text
 from lmrl.runs import run_name
 from lmrl.summary import Status, markdown
 
@@ -94,9 +95,7 @@ class MetricsFile(Logger):
 
         if self.path.exists():
             kept = [row for row in self.rows() if row["step"] < step and not is_final(row)]
-            unfinished = self.path.with_name(f".{self.path.name}.part")
-            unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-            unfinished.replace(self.path)
+            write_text("".join(json.dumps(row) + "\n" for row in kept), self.path)
 
     def rows(self) -> list[dict[str, float | int]]:
         """Return all rows so far, as `lmrl.figures.curves.learning_curves` takes them.

@@ -1,0 +1,70 @@
+"""Ends a program that is told to end: one exception wherever it is, and an exit status that names the signal."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Ctrl-C; what `kill`, schedulers and containers send; what SLURM is often told to send before the time limit."""
+_REPEATED = 2.0
+"""Seconds within which a second signal is the same request: a terminal and a parent process may both send one."""
+
+_first: tuple["Interrupted", float] | None = None
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal told the program to end.
+
+    Args:
+        number: the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = signal.Signals(number)
+        super().__init__(f"interrupted by {self.number.name}")
+
+    @property
+    def status(self) -> int:
+        """The exit status by which shells and schedulers know the signal: 130, 143 or 138."""
+        return 128 + int(self.number)
+
+
+def install() -> None:
+    """Let each signal of `ENDING` raise `Interrupted` in the main thread; a second one ends the process at once."""
+    if threading.current_thread() is threading.main_thread():
+        for number in ENDING:
+            signal.signal(number, _interrupt)
+
+
+def received() -> Interrupted | None:
+    """Return the interruption that is under way; `None`: no signal has come."""
+    return None if _first is None else _first[0]
+
+
+def ended(work: Callable[[], Any]) -> Any:
+    """Return what the work returns; interrupted, end with one line and the status 128 + the number of the signal.
+
+    Args:
+        work: the whole program.
+    """
+    install()
+    try:
+        return work()
+    except KeyboardInterrupt as error:
+        told = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
+        print(told, file=sys.stderr)
+        sys.exit(told.status)
+
+
+def _interrupt(number: int, frame: Any) -> None:  # noqa: ARG001
+    """Raise `Interrupted`, or end the process if it was interrupted before and is still there."""
+    global _first
+    if _first is None:
+        _first = Interrupted(number), time.monotonic()
+        raise _first[0]
+    if time.monotonic() - _first[1] > _REPEATED:
+        os._exit(_first[0].status)

@@ -625,7 +625,6 @@ def test_statistics_tell_who_moved(endgames: RandomizedEndgames, tmp_path: Path)
         (EngineGames, {"elo_low": 1700}, "elo_low must be at most elo_high"),
         (EngineGames, {"env": partial(Chess, opponent="nodes")}, "the opponent must be depth1 or reference"),
         (RandomizedEndgames, {"depth": 0}, "depth of RandomizedEndgames must be at least 1, got 0"),
-        (RandomizedEndgames, {"max_moves": 401}, "max_moves must be from 1 to the environment's 400"),
     ],
 )
 def test_bad_recipes_are_told(make: type, arguments: dict, message: str) -> None:

@@ -178,7 +178,6 @@ def test_seeds_decide_the_data() -> None:
         ({"directed": 1.5}, "directed of .* must be at most 1, got 1.5"),
         ({"landmark": -0.1}, "landmark of .* must be at least 0, got -0.1"),
         ({"trajectories": 0}, "trajectories of .* must be at least 1, got 0"),
-        ({"max_moves": 101}, "max_moves 101 is more than the maze's max_steps 100"),
         ({"parts": 0}, "parts of .* must be at least 1, got 0"),
         ({"parts": 26}, "cannot be cut into 26 parts"),
         ({"env": partial(Maze, layout="umaze"), "parts": 4}, "into 4 parts: one has only the goal"),

@@ -241,6 +241,7 @@ def test_a_worthless_sale_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"[" * DEEP + b"]" * DEEP, "line 1: maximum recursion depth"), (b"\xff\n", "cannot be read as text")],
+    ids=["depth", "bytes"],
 )
 def test_faulty_positions_name_the_file(content: bytes, message: str, tmp_path: Path) -> None:
     file = tmp_path / "positions.jsonl"

@@ -3,10 +3,12 @@
 import json
 import re
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -205,6 +207,21 @@ def test_the_data_command_names_the_key_too(command: str, capsys: pytest.Capture
         capsys.readouterr().err
         == "error: data_dir=/proc/foo: cannot write into this folder (No such file or directory)\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("task", "limit"),
+    [
+        ("maze", "max_steps=20"), ("maze_po", "max_steps=20"), ("text_nav", "max_steps=9"), ("endgames", "max_moves=3"),
+        ("twenty_questions", "questions=9"), ("car_dealer", "max_turns=9"), ("chess", "max_moves=3"),
+    ],
+)  # fmt: skip
+def test_shorter_episodes_need_no_second_key(task: str, limit: str, compose: Callable) -> None:
+    """The recipe follows the environment's limit."""
+    cfg = compose(f"task={task}", "algo=bc", f"task.env.{limit}", "task.dataset.recipe.trajectories=4")
+    recipe = instantiate(cfg.task.dataset.recipe)
+    episodes = list(islice(recipe, 4))
+    assert max(episode.length for episode in episodes) <= int(limit.split("=")[1])
 
 
 # Data from which nothing can be learned

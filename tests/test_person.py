@@ -98,6 +98,17 @@ def test_a_board_is_shown_with_its_coordinates(task: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("task", ["chess"])  # skipped where there is no engine
+def test_a_pawn_is_not_a_bishop(task: str) -> None:
+    """Only the capital says which of the two takes."""
+    env = Chess(max_moves=1)
+    either = "4k3/8/8/2n5/1P1B4/8/8/4K3 w - - 0 1"
+    env.reset(options={"fen": either})
+    assert {"B x c 5\n", "b x c 5\n"} <= set(env.legal_actions())
+    for typed, text in (("bxc5", "b x c 5\n"), ("Bxc5", "B x c 5\n")):
+        assert played(env, {"fen": either}, typed)[1][0].text == text
+
+
 @pytest.mark.parametrize(
     ("task", "line", "secret"),
     [

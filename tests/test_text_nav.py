@@ -593,7 +593,7 @@ def test_a_torn_file_is_told(tmp_path: Path, recipe: HalfwayRecipe) -> None:
     path.write_text(json.dumps([SOUND, SOUND])[:-9])
     source = PublishedTextNav(path=path, like=recipe)
     assert len(source) == 0
-    with pytest.raises(ValueError, match=r"torn\.json, line 1, the whole line: not JSON"):
+    with pytest.raises(ValueError, match=r"torn\.json, the whole file: not JSON"):
         list(source)
 
 

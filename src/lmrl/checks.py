@@ -42,7 +42,7 @@ def check_config(cfg: DictConfig) -> None:
         ConfigError: a value is missing, refers to nothing, or is out of its range; the message names it.
     """
     try:
-        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'the configuration'}: {str(error).splitlines()[0]}") from error
     data = OmegaConf.select(cfg, "task.dataset")

@@ -83,7 +83,7 @@ class SubMazeRecipe:
         parts: into how many sub-mazes the maze is cut.
         directed: probability of a step towards the sub-goal.
         landmark: probability that the sub-goal is a landmark.
-        max_moves: the longest episode.
+        max_moves: the longest episode, if the environment allows as many moves.
     """
 
     policy = "sub-mazes"
@@ -104,11 +104,9 @@ class SubMazeRecipe:
         max_moves: PositiveCount = 100,
     ) -> None:
         maze = game_of(env, Maze)
-        if max_moves > maze.max_steps:
-            raise ValueError(f"maze data: max_moves {max_moves} is more than the maze's max_steps {maze.max_steps}")
         self.task, self.env_version = task, maze.version
         self._maze, self._trajectories, self._seed, self._parts = maze, trajectories, seed, parts
-        self._directed, self._landmark, self._max_moves = directed, landmark, max_moves
+        self._directed, self._landmark, self._max_moves = directed, landmark, min(max_moves, maze.max_steps)
         self.sub_mazes = split(maze.layout, parts)
 
     def settings(self) -> Mapping[str, Any]:

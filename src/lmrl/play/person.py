@@ -89,10 +89,14 @@ class Person:
         return self._env.legal_actions() if self._env else None
 
     def _as_listed(self, line: str) -> str:
-        """Return the listed action that differs from a line only in spaces and capitals, or else the line itself."""
-        wanted = _letters(line)
-        listed = (action for action in self._actions() or () if _letters(action) == wanted)
-        return line + self.ending if self.is_partner else next(listed, line + self.ending)
+        """Return the listed action that differs from a line only in spaces, or else the line itself.
+
+        Capitals differ only where the action has none: in chess, `bxc3` is not `Bxc3`.
+        """
+        typed = "".join(line.split())
+        actions = () if self.is_partner else self._actions() or ()
+        listed = (a for a in actions if "".join(a.split()) == (typed.lower() if a.islower() else typed))
+        return next(listed, line + self.ending)
 
 
 def earned(reward: float, total: float, info: Mapping[str, Any]) -> str:

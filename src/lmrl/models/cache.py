@@ -29,16 +29,16 @@ def context_limit(trunk: nn.Module) -> int | None:
 
 @contextmanager
 def evaluation(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Switch dropout and gradients off for a while."""
-    training = [module for module in modules if module.training]
-    for module in training:
-        module.eval()
+    """Switch dropout and gradients off for a while; each part of the modules is then in the mode that it was in."""
+    training = [part for module in modules for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
     try:
         with torch.no_grad():
             yield
     finally:
-        for module in training:
-            module.train()
+        for part in training:  # not `train()`: frozen parts of a module in training stay in evaluation mode
+            part.training = True
 
 
 class PrefixReader:

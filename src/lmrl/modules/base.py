@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lmrl.functional import log_prob, one_batch, over_processes, warmup_then
 from lmrl.hyperparameters import Count, Decay, Positive, PositiveCount, PositiveShare, checked
-from lmrl.models.backbone import hidden_states, lm_logits, parameter_groups, save, trunk
+from lmrl.models.backbone import head_groups, hidden_states, lm_logits, parameter_groups, save, trunk
 from lmrl.models.cache import evaluation
 from lmrl.models.sharding import gathered, is_sharded, shard, whole
 from lmrl.policies.core import Policy
@@ -255,11 +255,9 @@ class Algorithm(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         """Optimize the language model, and value heads at their own rate, on one schedule."""
-        own = {id(p) for p in self.lm.parameters()}
-        heads = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
         optimizer = self._optimizer(parameter_groups(self.lm))
-        if heads:
-            optimizer.add_param_group({"params": heads, "lr": optimizer.defaults["lr"] * self._head_lr_scale})
+        for group in head_groups(self, self.lm, optimizer.defaults["lr"] * self._head_lr_scale):
+            optimizer.add_param_group(group)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

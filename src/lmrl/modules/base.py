@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -48,6 +48,9 @@ class Algorithm(pl.LightningModule, ABC):
         rerank: `proposals` (a list of actions) and `temperature` of a reranker that acts instead. `None`: sample.
     """
 
+    scores_last_token: ClassVar[bool] = False
+    """Whether a proposed action's score is the `token_scores` of its last token, as of values, instead of their sum."""
+
     @checked
     def __init__(
         self,
@@ -89,7 +92,7 @@ class Algorithm(pl.LightningModule, ABC):
         return lm_logits(self.lm, hidden[0])
 
     def token_scores(self, hidden: tuple[Tensor, ...], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """Return what each token adds to the score of a proposed action; here its log-probability."""
+        """Return each token's part of the score of a proposed action; here its log-probability."""
         return log_prob(lm_logits(self.lm, hidden[0]), tokens)
 
     def policy(self) -> Policy:
@@ -97,7 +100,13 @@ class Algorithm(pl.LightningModule, ABC):
         if self.rerank is None:
             return self.sampler()
         trunks = tuple(trunk(lm) for lm in self.acting_lms())
-        return Reranker(trunks=trunks, token_scores=self.token_scores, codec=self.codec, **self.rerank)
+        return Reranker(
+            trunks=trunks,
+            token_scores=self.token_scores,
+            codec=self.codec,
+            last_only=self.scores_last_token,
+            **self.rerank,
+        )
 
     def sampler(self) -> LanguageModelPolicy:
         """Return the policy that samples token by token, whether or not it is the one that acts."""

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from worlds import save_pretrained_model
+from architectures import build as build_model
+from tokenizers import normalizers, pre_tokenizers
+from worlds import CODECS, byte_level, save_pretrained_model
 
 from lmrl.checks import ConfigError
 from lmrl.datamodules.sampling import EpochSampler
@@ -93,10 +95,55 @@ def test_a_pad_token_is_added_with_room_in_the_model(tmp_path: Path) -> None:
     assert lm.get_input_embeddings().num_embeddings >= codec.size
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_space_before_every_text_is_switched_off(tmp_path: Path, nested: bool) -> None:
+    """Turns are encoded one by one, so it would stand before each: `move up` would be said as ` move up`."""
+    codec, spaced = byte_level(), pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend = codec.tokenizer.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(), spaced]) if nested else spaced
+    assert codec.decode(codec.encode("move up\n")) == " move up\n"
+    with pytest.raises(ValueError, match="comes back as ' move up"):
+        codec.check(["move up\n"])
+    codec.tokenizer.save_pretrained(tmp_path / "once")
+    (tmp_path / "once" / "config.json").write_text("{}")
+    loaded = load(path=str(tmp_path / "once"))
+    loaded.check(["move up\n", " a space\n", "You see 12 elms.\n"])
+    loaded.tokenizer.save_pretrained(tmp_path / "again")
+    (tmp_path / "again" / "config.json").write_text("{}")
+    assert load(path=str(tmp_path / "again")).encode("move up\n") == loaded.encode("move up\n")
+
+
+def test_a_space_that_cannot_be_switched_off_is_refused(tmp_path: Path) -> None:
+    codec = byte_level()
+    codec.tokenizer.backend_tokenizer.normalizer = normalizers.Prepend(" ")
+    codec.tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="its tokenizer puts a space before every text"):
+        load(path=str(tmp_path))
+
+
+def test_a_pad_token_that_is_text_is_not_padding(tmp_path: Path) -> None:
+    codec = CODECS["llama"]()
+    codec.tokenizer.pad_token = codec.tokenizer.unk_token
+    codec.tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    loaded = load(path=str(tmp_path))
+    assert loaded.pad_id not in (loaded.tokenizer.unk_token_id, loaded.tokenizer.eos_token_id)
+
+
 def test_the_window_of_a_small_model_is_enforced(compose: Callable, data_dir: Path, tmp_path: Path) -> None:
     source = save_pretrained_model(tmp_path / "gpt2", "gpt2", window=32)
     with pytest.raises(ConfigError, match="reads at most 32"):
         built(compose, data_dir, source, "task.memory=40")[0]
+
+
+def test_a_sliding_window_is_a_window(compose: Callable, data_dir: Path, tmp_path: Path) -> None:
+    """Longer histories would be read in one way in training and in another while acting."""
+    codec = CODECS["llama"]()
+    codec.tokenizer.save_pretrained(tmp_path)
+    build_model("mistral", codec.size, sliding_window=32).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="reads at most 32"):
+        built(compose, data_dir, tmp_path, "task.memory=40")
 
 
 @pytest.mark.parametrize(("path", "said"), [("./missing/model", "no such folder"), ("conf", "no config.json")])

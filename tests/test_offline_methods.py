@@ -20,7 +20,6 @@ from worlds import disturb
 from lmrl.datamodules.grouped import Groups
 from lmrl.experiment import build_materials, load_task
 from lmrl.functional import log_prob
-from lmrl.models.backbone import lm_logits
 from lmrl.models.critic import load_critic
 from lmrl.modules.awr import awr_loss
 from lmrl.modules.bc import BC
@@ -99,7 +98,7 @@ def test_only_actions_that_earned_enough_are_imitated(make: Callable, memory: in
     # What is not imitated adds nothing: the loss is the mean over the last actions alone.
     single = [[tokenize(window, codec) for window in windows(episode(-1.0, -1.0, 0.0), memory)]]
     batch = collate(module(None).prepare(single), pad_id=codec.pad_id)
-    logits = lm_logits(lm, module(None).hidden(lm, batch)[batch.row, batch.position])
+    logits = module(None).logits(lm, module(None).hidden(lm, batch)[batch.row, batch.position])
     close(loss(0, module(0).prepare(single)), -float(log_prob(logits, batch.action)[-size:].mean().detach()))
     with pytest.raises(ValueError, match=r"least_return=0.5: from no action of the data on was that much earned"):
         module(0.5).prepare(cut)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from worlds import CODECS, byte_level, language_policy, random_lm
 
-from lmrl.models.cache import PrefixReader, _split, context_limit, evaluation
+from lmrl.models.cache import PrefixReader, _split, evaluation
+from lmrl.models.window import readable
 from lmrl.modules.mc_returns import MCReturns
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.policies.decoding import Decoding, GuidedLogits, sample, sayable
@@ -278,6 +279,18 @@ def test_an_utterance_ends_with_a_stop_id_or_when_it_is_long_enough() -> None:
     assert action.log_probs == pytest.approx((0.0, 0.0), abs=1e-9)
 
 
+def test_the_end_of_text_ends_a_line() -> None:
+    """It is what was sampled and is trained, but environments know lines: `move up<|endoftext|>` is the move up."""
+    word, (stop,), end = 70, CODEC.encode("\n"), CODEC.tokenizer.eos_token_id
+    action = scripted([word, word, end], 9)
+    assert (action.tokens, len(action.log_probs or ())) == ((word, word, end), 3)
+    assert action.text == scripted([word, word, stop], 9).text == CODEC.decode([word, word]) + "\n"
+    assert CODEC.turn(Turn(action.text, True, tokens=action.tokens))[-1] == end
+    assert scripted([end], 9).text == "\n"
+    assert CODEC.utterance([word, stop, end]) == CODEC.decode([word, stop])
+    assert CODEC.utterance([]) == ""
+
+
 def test_guidance_reads_one_state_of_each_trunk() -> None:
     prior, value = random_lm("gpt2", CODEC.size), random_lm("llama", CODEC.size, seed=5, width=48)
 
@@ -365,8 +378,8 @@ def test_sliding_windows_bound_what_can_be_read() -> None:
     qwen = Qwen2ForCausalLM(
         Qwen2Config(sliding_window=12, use_sliding_window=False, max_position_embeddings=64, **tiny)
     )
-    assert context_limit(mistral.base_model) == 12
-    assert context_limit(qwen.base_model) == 64
+    assert readable(mistral.config) == 12
+    assert readable(qwen.config) == 64
 
 
 def test_layers_and_attention_that_cannot_be_cached_are_refused() -> None:

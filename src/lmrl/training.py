@@ -14,7 +14,7 @@ from torch import nn
 from lmrl.callbacks.progress import TrainingProgress
 from lmrl.callbacks.resume import LATEST, AtomicCheckpointIO, newest_checkpoint, resumable
 from lmrl.checks import build, changed_env
-from lmrl.hardware import Sharded, machine
+from lmrl.hardware import Sharded, machine, resolve_precision
 from lmrl.models.backbone import window
 from lmrl.models.sharding import compile_blocks, emptied, fill, recompute_activations
 from lmrl.modules.base import Algorithm
@@ -111,8 +111,9 @@ def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tup
     """Build the algorithm and its data from a stage's configuration.
 
     Raises:
-        ConfigError: a hyper-parameter is out of range, unknown, or does not fit the model or the data.
+        ConfigError: a hyper-parameter is out of range, unknown, or does not fit the model, the data or the precision.
     """
+    resolve_precision(cfg.hardware.precision)
     module = build_module(cfg, stage, materials)
     keep = instantiate(stage.datamodule.filter) if stage.datamodule.get("filter") else None
     settings = OmegaConf.merge(stage.datamodule, {"filter": None})

@@ -84,7 +84,7 @@ class GenerateAfresh:
     def _action(self, ids: list[int]) -> Action:
         """Cut an utterance off behind its first stop id, where the row is filled up."""
         end = next((n for n, token in enumerate(ids, start=1) if token in self._codec.stop_ids), len(ids))
-        return Action(self._codec.decode(ids[:end]), tuple(ids[:end]))
+        return Action(self._codec.utterance(ids[:end]), tuple(ids[:end]))
 
 
 def compare(cfg: DictConfig, *, turns: int, repeats: int, quick: bool = False) -> list[dict[str, Any]]:

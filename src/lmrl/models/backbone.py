@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lmrl.models.tokenizer import check_path
+from lmrl.models.window import readable
 from lmrl.text.codec import Codec
 
 _WHITE_SPACE = str.maketrans("", "", "ĠĊ")
@@ -112,35 +113,73 @@ def pretrained(
         codec: the tokenizer that goes with it.
         path: Hub id or folder.
         lora: arguments of `peft.LoraConfig`, to train low-rank adapters instead of all weights. `None`: all weights.
-        dropout: probability for every dropout layer; 0 keeps the log-probabilities of rollouts and training equal.
-            `None` leaves the model's own.
+        dropout: probability of all dropout; 0 switches it off, layers that are left out by chance included, and keeps
+            the log-probabilities of rollouts and training equal. `None` leaves the model's own.
 
     Raises:
-        ValueError: no such model, an architecture without a causal-LM form, or one whose output is not its head
-            applied to its trunk's last hidden state.
+        ValueError: no such model, an architecture without a causal-LM form, one that does not pass the probe of what
+            training and acting need, or adapters with dropout where there shall be none.
     """
-    from transformers import AutoModelForCausalLM
+    from lmrl.models.probe import probe  # which uses this module
 
-    check_path(path)
-    try:
-        lm: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"model.path={path!r} cannot be loaded as a causal language model: {error}") from error
+    adapters_drop = (lora or {}).get("lora_dropout")
+    if dropout == 0 and adapters_drop:
+        raise ValueError(
+            f"model.lora.lora_dropout={adapters_drop} contradicts model.lm.dropout=0, which switches all dropout off: "
+            "leave it out, or set model.lm.dropout=null to train with the model's and the adapters' own dropout"
+        )
+    lm = _loaded(path, dropout)
     if codec.size > lm.get_input_embeddings().num_embeddings:
         with torch.random.fork_rng(devices=[]), contextlib.suppress(AttributeError):
             torch.manual_seed(0)  # the new pad embedding is never read, but checkpoints should not depend on chance
-            lm.resize_token_embeddings(codec.size, mean_resizing=False)
+            lm.resize_token_embeddings(codec.size)
     lm.config.use_cache = False
-    if dropout is not None:
-        for layer in lm.modules():
-            if isinstance(layer, nn.Dropout):
-                layer.p = dropout
-    _check_split(lm)
+    probe(lm, codec, drops=dropout != 0)
     if lora is not None:
         from peft import LoraConfig, get_peft_model
 
         lm = get_peft_model(lm, LoraConfig(task_type="CAUSAL_LM", **lora))
+    return lm.train()  # as a new model is: dropout that is asked for takes place
+
+
+def _loaded(path: str, dropout: float | None) -> Any:
+    """Load a language model, with this probability of all dropout.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    check_path(path)
+    try:
+        config = AutoConfig.from_pretrained(path)
+        if dropout is not None:
+            set_dropout(config, dropout)
+        lm = AutoModelForCausalLM.from_pretrained(path, config=config, dtype=torch.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"model.path={path!r} cannot be loaded as a causal language model: {error}") from error
+    for layer in lm.modules():
+        if isinstance(layer, nn.Dropout) and dropout is not None:
+            layer.p = dropout
     return lm
+
+
+def set_dropout(config: Any, probability: float) -> None:
+    """Write a probability of dropout into a configuration, and into those that it contains.
+
+    Many architectures read it from there in each forward pass, and have no dropout layer. What else is left to chance
+    in training, whole layers that are left out and the noise of routers, stays as the model's makers chose, or goes
+    with all dropout.
+    """
+    for name, value in list(vars(config).items()):
+        if hasattr(value, "to_diff_dict"):
+            set_dropout(value, probability)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            is_dropout = "drop" in name and "layer" not in name and "path" not in name
+            if is_dropout and probability:
+                setattr(config, name, probability)
+            elif probability == 0 and ("drop" in name or "jitter" in name):
+                setattr(config, name, type(value)(0))
 
 
 def trunk(lm: Any) -> nn.Module:
@@ -184,8 +223,14 @@ def matrices(module: nn.Module) -> list[nn.Parameter]:
 
 
 def lm_logits(lm: Any, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
-    """Apply the language-model head to hidden states of the trunk."""
-    return lm.get_output_embeddings()(hidden)
+    """Apply the language-model head to hidden states of the trunk.
+
+    It computes in the precision of its weights, also where the transformer computes in less: a logit of -30 in bfloat16
+    is a multiple of 1/8, and a temperature below 1 multiplies the error.
+    """
+    head = lm.get_output_embeddings()
+    with torch.autocast(hidden.device.type, enabled=False):
+        return head(hidden.to(head.weight.dtype))
 
 
 def hidden_states(lm: Any, tokens: Tensor) -> Float[Tensor, "B T D"]:
@@ -197,8 +242,8 @@ def hidden_states(lm: Any, tokens: Tensor) -> Float[Tensor, "B T D"]:
 
 
 def width(lm: Any) -> int:
-    """Return the size of the hidden states."""
-    return int(lm.config.hidden_size)
+    """Return the size of the last hidden states: what the head takes."""
+    return int(lm.get_output_embeddings().weight.shape[1])
 
 
 def vocabulary(lm: Any) -> int:
@@ -207,9 +252,8 @@ def vocabulary(lm: Any) -> int:
 
 
 def window(lm: Any) -> int | None:
-    """Return the longest sequence that the model can read. `None`: unlimited, as far as its config tells."""
-    limit = getattr(lm.config, "max_position_embeddings", None)
-    return None if limit is None else int(limit)
+    """Return the longest sequence that the model reads alike in training and while acting. `None`: unlimited."""
+    return readable(lm.config)
 
 
 def save(lm: Any, codec: Codec, folder: Any) -> None:
@@ -220,19 +264,3 @@ def save(lm: Any, codec: Codec, folder: Any) -> None:
         lm = copy.deepcopy(lm).merge_and_unload()
     lm.save_pretrained(folder)
     codec.tokenizer.save_pretrained(folder)
-
-
-@torch.no_grad()
-def _check_split(lm: Any) -> None:
-    """Make sure that logits are the head of the trunk's hidden states (some architectures rescale or cap them)."""
-    was_training = lm.training
-    lm.eval()
-    tokens = torch.arange(1, 5)[None]
-    split = lm_logits(lm, hidden_states(lm, tokens))
-    whole = lm(input_ids=tokens, use_cache=False).logits
-    lm.train(was_training)
-    if not torch.allclose(split, whole, atol=1e-4, rtol=1e-4):
-        raise ValueError(
-            f"{type(lm).__name__} changes its logits after the language-model head (scaling or soft-capping); "
-            "lmrl reads policies and values from the same hidden states and cannot use such a model"
-        )

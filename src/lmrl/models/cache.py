@@ -10,21 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from lmrl.models.window import readable_by_all, text_part
+
 _GRAIN = 64  # caches grow by whole multiples of this many tokens
 _FORWARD_COST = 256  # tokens that could be computed in the time that one more forward pass costs
 _FORWARD_LIMIT = 16384  # tokens of one forward pass, padding included: bounds the memory of attention scores
-
-
-def context_limit(trunk: nn.Module) -> int | None:
-    """Return how many tokens a transformer can read exactly. `None`: as many as memory holds.
-
-    Layers with a sliding window are used within that window only, where they equal full attention.
-    """
-    config: Any = trunk.config
-    limits = [getattr(config, "max_position_embeddings", None)]
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"]):
-        limits.append(getattr(config, "sliding_window", None))
-    return min((int(limit) for limit in limits if limit is not None), default=None)
 
 
 @contextmanager
@@ -58,7 +48,7 @@ class PrefixReader:
         self.trunks = tuple(trunks)
         for trunk in self.trunks:
             _check(trunk)
-        self.limit = min((n for n in map(context_limit, self.trunks) if n is not None), default=None)
+        self.limit = readable_by_all(self.trunks)
         self.reset()
 
     def reset(self) -> None:
@@ -78,8 +68,8 @@ class PrefixReader:
         jobs = sorted((self._plan(key, ids, i) for i, (key, ids) in enumerate(sequences)), key=lambda job: job.count)
         order: list[int] = []
         parts: list[list[Tensor]] = []
-        for low, high in _split([job.count for job in jobs], 0, len(jobs)):
-            batch = jobs[low:high]
+        cuts = _split([job.count for job in jobs], 0, len(jobs))
+        for batch in (part for low, high in cuts for part in _fitting(jobs[low:high], self.limit)):
             parts.append(self._forward(batch))  # puts the jobs into the order of their rows
             order += [job.index for job in batch]
         back = torch.tensor(order).argsort()
@@ -124,7 +114,7 @@ class PrefixReader:
             hidden = trunk(
                 input_ids=tokens.to(device),
                 attention_mask=mask[:, None],
-                position_ids=at if self.limit is None else at.clamp(max=self.limit - 1),  # of padding only
+                position_ids=at,
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state
@@ -271,9 +261,19 @@ def _split(counts: list[int], low: int, high: int) -> list[tuple[int, int]]:
     return _split(counts, low, cut) + _split(counts, cut, high)
 
 
+def _fitting(batch: list[_Job], limit: int | None) -> Iterator[list[_Job]]:
+    """Cut a batch where its padding would stand beyond the window, in which some architectures compute otherwise."""
+    span = max(job.start for job in batch) + max(job.count for job in batch)
+    if len(batch) == 1 or limit is None or span <= limit:
+        yield batch
+    else:
+        half = len(batch) // 2
+        yield from (*_fitting(batch[:half], limit), *_fitting(batch[half:], limit))
+
+
 def _check(trunk: nn.Module) -> None:
     """Refuse transformers whose state is more than keys and values, or whose attention would ignore the mask."""
-    config: Any = trunk.config
+    config: Any = text_part(trunk.config)
     attention = getattr(config, "_attn_implementation", None) or "eager"
     if attention not in ("eager", "sdpa"):
         raise ValueError(f"acting needs a model with eager or sdpa attention, got {attention!r}")

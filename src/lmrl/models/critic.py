@@ -1,5 +1,6 @@
 """A critic: a language model's trunk with heads that read action values, and possibly state values, from it."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lmrl.models.backbone import pretrained, vocabulary, width
+from lmrl.models.backbone import pretrained, save, vocabulary, width
 from lmrl.models.heads import ValueHead
 from lmrl.text.codec import Codec
 
@@ -64,6 +65,24 @@ def new_critic(lm: nn.Module, *, heads: int = 2, state_values: bool = False, **h
     """
     qs = [ValueHead(width=width(lm), outputs=vocabulary(lm), **head) for _ in range(heads)]
     return Critic(lm, qs, ValueHead(width=width(lm), outputs=1, **head) if state_values else None)
+
+
+def export_guided(
+    folder: Path, *, prior: nn.Module, critic: nn.Module, heads: dict[str, nn.Module], codec: Codec, beta: float
+) -> None:
+    """Write a value-guided policy: the prior as a Hugging Face folder, the critic below it, its heads as safetensors.
+
+    The folder alone is a plain language model (the prior); `guidance.json` says how the critic guides it.
+    """
+    from safetensors.torch import save_file
+
+    (folder / "critic").mkdir(parents=True, exist_ok=True)
+    save(prior, codec, folder)
+    save(critic, codec, folder / "critic")
+    weights = {f"{name}.{key}": value for name, head in heads.items() for key, value in head.state_dict().items()}
+    save_file({key: value.contiguous().cpu() for key, value in weights.items()}, folder / "critic" / HEADS)
+    guidance = {"logits": "log_softmax(prior) + beta * min over q heads of q(critic hidden state)", "beta": beta}
+    (folder / "guidance.json").write_text(json.dumps(guidance, indent=2) + "\n", encoding="utf-8")
 
 
 def load_critic(folder: Path, codec: Codec) -> Critic:

@@ -26,7 +26,12 @@ class ValueHead(nn.Module):
         nn.init.constant_(self.output.bias, bias)
 
     def forward(self, states: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
-        """Return one value per output."""
-        if self.hidden is not None:
-            states = torch.relu(self.hidden(states))
-        return self.output(states)
+        """Return one value per output, in the precision of the weights also where the transformer computes in less.
+
+        A value of -60 in bfloat16 is a multiple of 1/4, coarser than what tells actions apart.
+        """
+        with torch.autocast(states.device.type, enabled=False):
+            states = states.to(self.output.weight.dtype)
+            if self.hidden is not None:
+                states = torch.relu(self.hidden(states))
+            return self.output(states)

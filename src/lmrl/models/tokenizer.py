@@ -1,5 +1,6 @@
 """Tokenizers: one built from the task's own text, or the one that belongs to a pretrained model."""
 
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,8 @@ from lmrl.text.codec import Codec
 
 PAD = "<|pad|>"
 END = "<|endoftext|>"
+_SPACE = "add_prefix_space"
+_NO_SPACE = {_SPACE: False}
 _ENOUGH = 20_000
 """From so many texts, spread evenly, merges are learned: two hundred thousand take minutes and give much the same."""
 
@@ -123,10 +126,13 @@ def _runs(before: str) -> tuple[Any, list[Any]]:
 def load(texts: Iterable[str] = (), *, path: str) -> Codec:
     """Load the tokenizer of a pretrained model from the Hub or a folder, and give it a pad token if it has none.
 
-    `texts` are ignored: a pretrained tokenizer does not depend on the task.
+    One that puts a space before every text no longer does: each turn is a text of its own here, and the space would
+    become a part of every observation and action. `texts` are ignored: a pretrained tokenizer does not depend on the
+    task.
 
     Raises:
-        ValueError: there is no such folder or model; the message says where it was looked for.
+        ValueError: there is no such folder or model (the message says where it was looked for), or its tokenizer puts
+            a space before every text and cannot do without.
     """
     from transformers import AutoTokenizer
 
@@ -136,9 +142,33 @@ def load(texts: Iterable[str] = (), *, path: str) -> Codec:
         tokenizer: Any = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"model.path={path!r} has no tokenizer that transformers can load: {error}") from error
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id):
         tokenizer.add_special_tokens({"pad_token": PAD})
-    return Codec(tokenizer)
+    codec = Codec(tokenizer)
+    if _adds_space(codec):
+        _without_prefix_space(tokenizer)
+        codec = Codec(tokenizer)
+        if _adds_space(codec):
+            raise ValueError(
+                f"model.path={path!r}: its tokenizer puts a space before every text, which would become a part of "
+                "every observation and action, and it cannot be switched off; choose another model"
+            )
+    return codec
+
+
+def _adds_space(codec: Codec) -> bool:
+    """Tell whether a text comes back from a tokenizer with a space before it."""
+    return codec.decode(codec.encode("a")) == " a"
+
+
+def _without_prefix_space(tokenizer: Any) -> None:
+    """Let a byte-level tokenizer put no space before texts, wherever its preparation of texts does so."""
+    from tokenizers import Tokenizer
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        says = json.loads(backend.to_str(), object_hook=lambda part: part | _NO_SPACE if _SPACE in part else part)
+        backend.pre_tokenizer = Tokenizer.from_str(json.dumps(says)).pre_tokenizer
 
 
 def check_path(path: str) -> None:

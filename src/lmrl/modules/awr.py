@@ -30,7 +30,7 @@ from torch import Tensor
 
 from lmrl.functional import log_prob, pick, weighted_mean
 from lmrl.hyperparameters import Positive, PositiveShare, checked
-from lmrl.models.backbone import hidden_states, lm_logits, width
+from lmrl.models.backbone import hidden_states, width
 from lmrl.models.critic import load_critic
 from lmrl.models.heads import ValueHead
 from lmrl.modules.base import Algorithm, Logs, frozen
@@ -128,7 +128,7 @@ class AWR(Algorithm):
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Imitate actions by how good they were."""
         states = self.hidden(self.lm, batch)[batch.row, batch.position]
-        log_probs = log_prob(lm_logits(self.lm, states), batch.action)
+        log_probs = log_prob(self.logits(self.lm, states), batch.action)
         options = {"advantage_temperature": self.advantage_temperature, "max_weight": self.max_weight}
         if self.v is None:
             return awr_loss(log_probs, batch.extras["advantage"], batch.weight, **options)

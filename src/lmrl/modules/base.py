@@ -1,8 +1,8 @@
 """What every algorithm is: a Lightning module with a loss, a policy, and a way to prepare data."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -93,7 +93,7 @@ class Algorithm(pl.LightningModule, ABC):
 
     def token_scores(self, hidden: tuple[Tensor, ...], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Return each token's part of the score of a proposed action; here its log-probability."""
-        return log_prob(lm_logits(self.lm, hidden[0]), tokens)
+        return log_prob(self.logits(self.lm, hidden[0]), tokens)
 
     def policy(self) -> Policy:
         """Return how the model acts now: by sampling tokens, or by reranking proposed actions."""
@@ -165,16 +165,27 @@ class Algorithm(pl.LightningModule, ABC):
             return needs
         return bool(over_processes(torch.tensor(float(needs), device=self.device)) > 0)
 
-    def action_logits(self, lm: Any, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+    def logits(self, lm: Any, hidden: Float[Tensor, "N D"], temperature: float | int = 1.0) -> Float[Tensor, "N V"]:
         """Return the logits of what the policy may say, as while acting: never padding.
 
-        With them, training's log-probabilities are those that an action was sampled with, at the temperature of
-        `decoding` (1 where that is 0): a policy may be trained as sharp as it acts.
+        A pretrained model knows nothing about a pad token that was added to it, and may find it likelier than all else.
         """
-        logits = lm_logits(lm, hidden) / (self.decoding.temperature or 1.0)
-        if self._unsayable is None or self._unsayable.device != logits.device:
-            self._unsayable = ~sayable(self.codec, logits.shape[-1]).to(logits.device)
-        return logits.masked_fill(self._unsayable, torch.finfo(logits.dtype).min)
+        logits = lm_logits(lm, hidden)
+        return self.only_sayable(logits if temperature == 1 else logits / temperature)
+
+    def only_sayable(self, scores: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
+        """Give what cannot be said a score that no softmax sees."""
+        if self._unsayable is None or self._unsayable.device != scores.device:
+            self._unsayable = ~sayable(self.codec, scores.shape[-1]).to(scores.device)
+        return scores.masked_fill(self._unsayable, torch.finfo(scores.dtype).min)
+
+    def action_logits(self, lm: Any, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+        """Return the logits that the policy acts by: divided by the temperature of `decoding` (1 where that is 0).
+
+        With them, training's log-probabilities are those that an action was sampled with: a policy may be trained as
+        sharp as it acts. Methods that imitate data use `logits`, whatever the temperature that they act at.
+        """
+        return self.logits(lm, hidden, self.decoding.temperature or 1.0)
 
     def action_log_probs(self, lm: Any, batch: TokenBatch) -> Float[Tensor, " N"]:
         """Return the log-probability of each decision under a language model, as while acting."""
@@ -200,7 +211,7 @@ class Algorithm(pl.LightningModule, ABC):
         # While training, each process computes a share. Elsewhere one process may be alone with its question.
         share = slice(self.global_rank, None, self.trainer.world_size) if self._is_training else slice(None)
         found: dict[bytes, dict[str, np.ndarray]] = {}
-        with whole(self), evaluation((self,)):
+        with whole(self), evaluation((self,)), self._precision():
             mine = order[share]
             for start in range(0, len(mine), _CHUNK):
                 found |= self._measured(mine[start : start + _CHUNK], read)
@@ -216,6 +227,10 @@ class Algorithm(pl.LightningModule, ABC):
         cuts = np.cumsum([int(row.is_decision.sum()) for row in chunk])[:-1]
         parts = {name: np.split(value.float().cpu().numpy(), cuts) for name, value in values.items()}
         return {row.key: {name: part[index] for name, part in parts.items()} for index, row in enumerate(chunk)}
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        """Compute as in a training step: a ratio to a probability of another precision would be noise."""
+        return nullcontext() if self._trainer is None else self.trainer.precision_plugin.forward_context()
 
     @property
     def _is_training(self) -> bool:
@@ -282,23 +297,3 @@ class Algorithm(pl.LightningModule, ABC):
 def frozen(lm: nn.Module) -> nn.Module:
     """Switch a network to evaluation for good and stop its gradients."""
     return lm.eval().requires_grad_(False)
-
-
-def export_guided(
-    folder: Path, *, prior: nn.Module, critic: nn.Module, heads: dict[str, nn.Module], codec: Codec, beta: float
-) -> None:
-    """Write a value-guided policy: the prior as a Hugging Face folder, the critic below it, its heads as safetensors.
-
-    The folder alone is a plain language model (the prior); `guidance.json` says how the critic guides it.
-    """
-    from safetensors.torch import save_file
-
-    (folder / "critic").mkdir(parents=True, exist_ok=True)
-    save(prior, codec, folder)
-    save(critic, codec, folder / "critic")
-    weights = {f"{name}.{key}": value for name, head in heads.items() for key, value in head.state_dict().items()}
-    save_file(
-        {key: value.contiguous().cpu() for key, value in weights.items()}, folder / "critic" / "heads.safetensors"
-    )
-    guidance = {"logits": "log_softmax(prior) + beta * min over q heads of q(critic hidden state)", "beta": beta}
-    (folder / "guidance.json").write_text(json.dumps(guidance, indent=2) + "\n", encoding="utf-8")

@@ -29,7 +29,6 @@ from torch import Tensor
 
 from lmrl.functional import log_prob, over_processes, weighted_mean
 from lmrl.hyperparameters import NonNegative, checked
-from lmrl.models.backbone import lm_logits
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.text.returns import with_returns
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -90,14 +89,14 @@ class BC(Algorithm):
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Imitate actions, and observations as far as their weight says."""
         hidden = self.hidden(self.lm, batch)
-        logits = lm_logits(self.lm, hidden[batch.row, batch.position])
+        logits = self.logits(self.lm, hidden[batch.row, batch.position])
         action_weight = batch.weight * batch.extras.get("imitated", 1.0)
         imitation = bc_loss(logits, batch.action, action_weight)
         logs = {"bc": imitation, "perplexity": over_processes(imitation.detach()).exp()}
         if self.non_action_weight == 0:
             return imitation, logs
         row, position, token, weight = batch.predicted()
-        predicted = lm_logits(self.lm, hidden[row, position])
+        predicted = self.logits(self.lm, hidden[row, position])
         weights = torch.cat([action_weight, self.non_action_weight * weight])
         loss = bc_loss(torch.cat([logits, predicted]), torch.cat([batch.action, token]), weights)
         return loss, logs | {"language_model": bc_loss(predicted, token, weight)}

@@ -49,8 +49,8 @@ from lmrl.functional import (
 )
 from lmrl.hyperparameters import Count, NonNegative, OpenShare, PositiveShare, Share, checked
 from lmrl.models.backbone import lm_logits
-from lmrl.models.critic import new_critic
-from lmrl.modules.base import Algorithm, Logs, export_guided, frozen
+from lmrl.models.critic import export_guided, new_critic
+from lmrl.modules.base import Algorithm, Logs, frozen
 from lmrl.policies.decoding import GuidedLogits, sayable
 from lmrl.text.returns import average_returns, with_extras, with_returns
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -172,7 +172,7 @@ class CQL(Algorithm):
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Compute states once, then the terms where actions are."""
         states = (hidden := self.hidden(self.lm, batch))[batch.row, batch.position]
-        qs, share = self.critic.qs(states), self.return_share()
+        qs, share = [self.only_sayable(q) for q in self.critic.qs(states)], self.return_share()
         # Of an action whose successor was not recorded, or sarsa's next action, only the return is known.
         weight = batch.weight * (self._is_known(batch) if share < 1 else 1.0)
         with torch.no_grad():

@@ -35,7 +35,6 @@ from torch import Tensor
 
 from lmrl.functional import log_prob, over_processes
 from lmrl.hyperparameters import NonNegative, Positive, checked
-from lmrl.models.backbone import hidden_states, lm_logits
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
 
@@ -126,9 +125,8 @@ class DPO(Algorithm):
 
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Compare the episodes of each pair."""
-        states = self.hidden(self.lm, batch)[batch.row, batch.position]
         return dpo_loss(
-            log_prob(lm_logits(self.lm, states), batch.action),
+            self._log_probs(batch),
             batch.extras["reference"],
             batch.extras["share"],
             batch.extras["pair"].long(),
@@ -138,8 +136,12 @@ class DPO(Algorithm):
         )
 
     def _reference(self, batch: TokenBatch) -> dict[str, Tensor]:
-        states = hidden_states(self.lm, batch.tokens)[batch.row, batch.position]
-        return {"reference": log_prob(lm_logits(self.lm, states), batch.action)}
+        return {"reference": self._log_probs(batch)}
+
+    def _log_probs(self, batch: TokenBatch) -> Float[Tensor, " N"]:
+        """Return log pi of each agent token."""
+        states = self.hidden(self.lm, batch)[batch.row, batch.position]
+        return log_prob(self.logits(self.lm, states), batch.action)
 
     def _marked(self, episode: Episode, pair: int, sign: float) -> Iterator[TokenTrajectory]:
         """Write into an episode's rows what the loss needs to know about them."""

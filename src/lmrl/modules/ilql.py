@@ -46,8 +46,8 @@ from lmrl.functional import (
 )
 from lmrl.hyperparameters import Count, NonNegative, OpenShare, PositiveShare, Share, checked
 from lmrl.models.backbone import lm_logits
-from lmrl.models.critic import new_critic
-from lmrl.modules.base import Algorithm, Logs, export_guided, frozen
+from lmrl.models.critic import export_guided, new_critic
+from lmrl.modules.base import Algorithm, Logs, frozen
 from lmrl.policies.decoding import GuidedLogits
 from lmrl.text.returns import average_returns, with_returns
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -147,7 +147,7 @@ class ILQL(Algorithm):
             slow = self.hidden(self.target.lm, batch)[batch.row, batch.position]
             target_q = pick(self.target.smallest(slow), batch.action)
         loss, logs = ilql_loss(
-            self.critic.qs(states),
+            [self.only_sayable(q) for q in self.critic.qs(states)],
             target_q,
             v,
             bellman_target,

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from lmrl.functional import log_prob, pick, weighted_mean
 from lmrl.hyperparameters import NonNegative, PositiveShare, checked
 from lmrl.models.backbone import lm_logits, vocabulary, width
+from lmrl.models.critic import export_guided
 from lmrl.models.heads import ValueHead
-from lmrl.modules.base import Algorithm, Logs, export_guided, frozen
+from lmrl.modules.base import Algorithm, Logs, frozen
 from lmrl.policies.decoding import GuidedLogits
 from lmrl.text.returns import average_returns, with_returns
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -92,7 +93,7 @@ class MCReturns(Algorithm):
 
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Regress Q on the returns."""
-        q = self.q(self.hidden(self.lm, batch)[batch.row, batch.position])
+        q = self.only_sayable(self.q(self.hidden(self.lm, batch)[batch.row, batch.position]))
         returns = batch.extras["returns"]
         loss, logs = mc_loss(q, returns, batch.action, batch.weight, cql_weight=self.cql_weight)
         return loss, logs | {"q_mean": weighted_mean(pick(q, batch.action), batch.weight).detach()}

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from lmrl.functional import log_prob, over_processes, weighted_mean
 from lmrl.hyperparameters import NonNegative, checked
-from lmrl.models.backbone import lm_logits, window
+from lmrl.models.backbone import window
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.policies.conditioned import Conditioned, ReturnToGo
 from lmrl.policies.core import Policy
@@ -151,13 +151,13 @@ class RCBC(Algorithm):
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Imitate actions, and all other tokens as far as their weight says."""
         hidden = self.hidden(self.lm, batch)
-        logits = lm_logits(self.lm, hidden[batch.row, batch.position])
+        logits = self.logits(self.lm, hidden[batch.row, batch.position])
         imitation = rcbc_loss(logits, batch.action, batch.weight)
         logs = {"bc": imitation, "perplexity": over_processes(imitation.detach()).exp()}
         if self.non_action_weight == 0:
             return imitation, logs
         row, position, token, weight = batch.predicted()
-        predicted = lm_logits(self.lm, hidden[row, position])
+        predicted = self.logits(self.lm, hidden[row, position])
         weights = torch.cat([batch.weight, self.non_action_weight * weight])
         loss = rcbc_loss(torch.cat([logits, predicted]), torch.cat([batch.action, token]), weights)
         return loss, logs | {"language_model": rcbc_loss(predicted, token, weight)}

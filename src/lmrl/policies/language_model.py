@@ -29,9 +29,10 @@ class LanguageModelPolicy:
     distributions after short histories are remembered, so that a task with few states is not computed again and
     again. Both assume fixed weights: make a new policy, or call `reset`, after training steps.
 
-    `Action.text` is the codec's decoding of the sampled ids. `Action.log_probs` belong to the distribution that was
-    really sampled, after all of `Decoding` and over the ids that can be said (all but padding): with temperature 1 and
-    no filters that is the model's own; with filters it is renormalised over what they left; greedily it is always 0.
+    `Action.text` is the codec's decoding of the sampled ids, in which the end-of-text token is a line break.
+    `Action.log_probs` belong to the distribution that was really sampled, after all of `Decoding` and over the ids that
+    can be said (all but padding): with temperature 1 and no filters that is the model's own; with filters it is
+    renormalised over what they left; greedily it is always 0.
 
     Args:
         trunks: transformers without a head; all read the same ids.
@@ -85,7 +86,7 @@ class LanguageModelPolicy:
             while waiting:
                 self._extend(waiting)
                 waiting = [u for u in waiting if not u.is_finished]
-        return [Action(self.codec.decode(u.said), u.said, tuple(u.log_probs)) for u in utterances]
+        return [Action(self.codec.utterance(u.said), u.said, tuple(u.log_probs)) for u in utterances]
 
     def states(self, histories: Sequence[History]) -> tuple[Float[Tensor, "b _"], ...]:
         """Return each trunk's hidden state [b, D] after each history, to read values or logits from.

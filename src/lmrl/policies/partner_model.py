@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmrl.models.backbone import window
 from lmrl.models.tokenizer import check_path
+from lmrl.models.window import positions
 from lmrl.policies.decoding import Decoding, sample
 from lmrl.policies.partner_prompt import Message, plain
 from lmrl.policies.randomness import Uniforms
@@ -89,7 +89,7 @@ class PartnerModel:
             ValueError: a reply alone fills the window.
         """
         loaded = load(self.weights)
-        limit = window(loaded.model)
+        limit = positions(loaded.model.config)
         if limit is not None and loaded.is_causal:
             limit -= self.max_new_tokens
             if limit < 1:

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from lmrl.models.cache import context_limit, evaluation
+from lmrl.models.cache import evaluation
+from lmrl.models.window import readable_by_all
 from lmrl.policies.core import Action, Request
 from lmrl.policies.randomness import Uniforms
 from lmrl.text.codec import Codec
@@ -64,7 +65,7 @@ class Reranker:
         self.temperature = temperature
         self.batch_size = batch_size
         self._proposals = proposals
-        self._limit = min((n for n in map(context_limit, self.trunks) if n is not None), default=None)
+        self._limit = readable_by_all(self.trunks)
         self._uniforms = Uniforms()
 
     def act(self, requests: Sequence[Request]) -> list[Action]:

@@ -27,7 +27,7 @@ class Codec:
 
     def __init__(self, tokenizer: Any) -> None:
         if tokenizer.pad_token_id is None:
-            raise ValueError("the tokenizer has no pad token; load it through lmrl.models.backbone, which adds one")
+            raise ValueError("the tokenizer has no pad token; load it with lmrl.models.tokenizer.load, which adds one")
         self.tokenizer = tokenizer
         self._cache: dict[str, tuple[int, ...]] = {}
 
@@ -77,6 +77,18 @@ class Codec:
         """Return the text of `ids`, byte for byte as far as the tokenizer allows."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
+    def utterance(self, ids: Sequence[int]) -> str:
+        """Return the text of an action that was sampled, in the form in which environments expect actions: as a line.
+
+        A model may end it with the end-of-text token instead of a line break; that token is then no part of the text.
+        """
+        text = self.decode(ids)
+        end = self.tokenizer.eos_token_id
+        if end is None or not ids or ids[-1] != end or text.endswith("\n"):
+            return text
+        line = self.decode(ids[:-1])
+        return line if line.endswith("\n") else f"{line}\n"
+
     def turn(self, turn: Turn) -> tuple[int, ...]:
         """Return the ids of a turn: those that were sampled, else those of its text."""
         return self.encode(turn.text) if turn.tokens is None else turn.tokens
@@ -103,8 +115,8 @@ class Codec:
 
     def _check_one(self, text: str, ids: Sequence[int], said: str) -> None:
         """Make sure that a text came back from the tokenizer as it was."""
-        # SentencePiece tokenizers put a space in front of each text and drop it again: not a loss.
-        if not ids or said.removeprefix(" ") != text.removeprefix(" "):
+        # SentencePiece tokenizers put a space in front of a text that has none, and drop it again: not a loss.
+        if not ids or said not in (text, text.removeprefix(" ")):
             raise ValueError(
                 f"the tokenizer cannot encode this task: {text!r} comes back as {said!r}; "
                 "choose another model, or model=tiny, whose tokenizer is built from the task's own text"

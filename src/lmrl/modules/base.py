@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lmrl.data_needs import DataNeeds
 from lmrl.functional import log_prob, one_batch, over_processes, warmup_then
 from lmrl.hyperparameters import Count, Decay, Positive, PositiveCount, PositiveShare, checked
 from lmrl.models.backbone import head_groups, hidden_states, lm_logits, parameter_groups, save, trunk
@@ -31,7 +32,7 @@ Logs = dict[str, Tensor]
 """Scalars that an algorithm reports about a loss, by name."""
 
 
-class Algorithm(pl.LightningModule, ABC):
+class Algorithm(pl.LightningModule, DataNeeds, ABC):
     """Base of all methods: `loss`, `policy` and `prepare` are the method, the rest is plumbing written once.
 
     Args:

@@ -117,6 +117,9 @@ class GRPO(Algorithm):
         ValueError: what `decoding` and `rerank` say cannot be learned from, see `check_learnable`.
     """
 
+    is_on_policy = True
+    needs_groups = True
+
     @checked
     def __init__(
         self,

@@ -94,6 +94,8 @@ class RLOO(Algorithm):
         ValueError: what `decoding` and `rerank` say cannot be learned from, see `check_learnable`.
     """
 
+    is_on_policy = True
+    needs_groups = True
     tokens_per_episode: Tensor
 
     @checked

@@ -276,6 +276,10 @@ class Chess(TextEnv):
         """Return the positions of the evaluation; of the usual game only the usual start."""
         return tuple({"fen": fen} for fen in self.starts.evaluation()) if self.starts.settings != "initial" else ({},)
 
+    def validation_starts(self) -> Sequence[Mapping[str, Any]]:
+        """Return as hard positions that are not in the evaluation; in whole games, and of a file, those of it."""
+        return tuple({"fen": fen} for fen in self.starts.validation()) or self.evaluation_starts()
+
     def legal_actions(self) -> Sequence[str]:
         """Return all legal moves of the position."""
         return tuple(move_text(self.board, move) for move in self.board.legal_moves)

@@ -151,7 +151,7 @@ class GRPO(Algorithm):
         returns = np.asarray([sum(float(row.rewards.sum()) for row in episode) for episode in episodes])
         advantages, spread = group_advantages(returns, self.group)
         kept = np.arange(len(episodes)).reshape(-1, self.group)[widest_groups(spread, self.keep_groups)].reshape(-1)
-        episodes, advantages = [episodes[index] for index in kept], advantages[kept]
+        episodes, advantages = [episodes[index] for index in kept.tolist()], advantages[kept]
         lengths = np.asarray([sum(int(row.is_decision.sum()) for row in episode) for episode in episodes])
         shares = lengths.mean() / lengths if self.average == "episode" else np.ones(len(episodes))
         self.round_logs = {"group_std": torch.tensor(float(spread.mean()))}

@@ -172,13 +172,11 @@ class Algorithm(pl.LightningModule, DataNeeds, ABC):
         A pretrained model knows nothing about a pad token that was added to it, and may find it likelier than all else.
         """
         logits = lm_logits(lm, hidden)
-        return self.only_sayable(logits if temperature == 1 else logits / temperature)
-
-    def only_sayable(self, scores: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
-        """Give what cannot be said a score that no softmax sees."""
-        if self._unsayable is None or self._unsayable.device != scores.device:
-            self._unsayable = ~sayable(self.codec, scores.shape[-1]).to(scores.device)
-        return scores.masked_fill(self._unsayable, torch.finfo(scores.dtype).min)
+        if temperature != 1:
+            logits = logits / temperature
+        if self._unsayable is None or self._unsayable.device != logits.device:
+            self._unsayable = ~sayable(self.codec, logits.shape[-1]).to(logits.device)
+        return logits.masked_fill(self._unsayable, torch.finfo(logits.dtype).min)
 
     def action_logits(self, lm: Any, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Return the logits that the policy acts by: divided by the temperature of `decoding` (1 where that is 0).

@@ -93,7 +93,7 @@ class MCReturns(Algorithm):
 
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Regress Q on the returns."""
-        q = self.only_sayable(self.q(self.hidden(self.lm, batch)[batch.row, batch.position]))
+        q = self.q(self.hidden(self.lm, batch)[batch.row, batch.position])
         returns = batch.extras["returns"]
         loss, logs = mc_loss(q, returns, batch.action, batch.weight, cql_weight=self.cql_weight)
         return loss, logs | {"q_mean": weighted_mean(pick(q, batch.action), batch.weight).detach()}

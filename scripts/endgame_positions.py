@@ -1,21 +1,28 @@
-"""Choose the 645 end games of the evaluation: mate takes at least 8 moves (15 plies) against the best defence.
+"""Choose the end games of the evaluation (645) and of validation (256).
 
     python scripts/endgame_positions.py
 
-Solves queen or rook against the lone king exactly, by going back from all mates, and draws positions in the same way as
-training does. With two pieces (kQRK, kRRK) mate never takes more than 7 moves, so none of them is hard enough.
-Writes `src/lmrl/envs/parts/endgames_645.txt`, the same file each time.
+Mate takes at least 8 moves (15 plies) against the best defence. Solves queen or rook against the lone king exactly, by
+going back from all mates, and draws positions in the same way as training does. With two pieces (kQRK, kRRK) mate never
+takes more than 7 moves, so none of them is hard enough. Checkpoints are chosen by the positions of validation, which
+are neither the evaluation's nor images of them. Writes `endgames_645.txt` and `endgames_256.txt` in
+`src/lmrl/envs/parts/`, the same files each time.
 """
 
 import sys
+from collections.abc import Iterator
 from functools import cache
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from chess import Board, Piece, square_distance
 
 from lmrl.envs.parts import positions
+from lmrl.envs.parts.mirrors import IMAGES, image_of_board
 
 COUNTS = {"kQK": 322, "kRK": 323}
+VALIDATION = {"kQK": 128, "kRK": 128}
 LEAST_MOVES = 8
 LINES = {"R": ((0, 1), (0, -1), (1, 0), (-1, 0)), "Q": tuple((r, f) for r in (-1, 0, 1) for f in (-1, 0, 1) if r or f)}
 KING_STEPS = LINES["Q"]
@@ -98,27 +105,46 @@ def now_lost(won: Squares, open_replies: dict[Squares, int]) -> list[Squares]:
     return found
 
 
+def hard_positions(rng: np.random.Generator, piece_set: str, moves: np.ndarray, count: int) -> Iterator[str]:
+    """Yield distinct positions in which mate takes long, as they are drawn."""
+    found: set[str] = set()
+    while len(found) < count:
+        fen = positions.draw_position(rng, piece_set)
+        board = Board(fen)
+        white, black = board.king(True), board.king(False)
+        (piece,) = board.pieces(Piece.from_symbol(piece_set[1]).piece_type, True)
+        if moves[white, piece, black] >= LEAST_MOVES and fen not in found:
+            found.add(fen)
+            yield fen
+
+
+def images(fen: str) -> set[str]:
+    """Return a position as it looks turned and mirrored."""
+    return {image_of_board(Board(fen), image).fen() for image in range(IMAGES)}
+
+
+def write(file: Path, chosen: list[str]) -> None:
+    """Write positions, one a line."""
+    file.write_text("".join(fen + "\n" for fen in chosen), encoding="ascii")
+    print(len(chosen), "positions in", file.name, file=sys.stderr)
+
+
 def main() -> None:
     """Solve, draw and write."""
-    chosen: list[str] = []
-    rng = np.random.default_rng(0)
     positions.EVALUATION_FILE.write_text("")  # positions are drawn as if there were no evaluation yet
-    for piece_set, count in COUNTS.items():
-        symbol = piece_set[1]
-        moves = solve(symbol)
+    solved = {piece_set: solve(piece_set[1]) for piece_set in COUNTS}
+    for piece_set, moves in solved.items():
         reachable = moves[moves > 0]
         print(piece_set, "longest", moves.max(), "moves; positions by moves", np.bincount(reachable)[1:].tolist())
-        found: dict[str, None] = {}
-        while len(found) < count:
-            fen = positions.draw_position(rng, piece_set)
-            board = Board(fen)
-            white, black = board.king(True), board.king(False)
-            (piece,) = board.pieces(Piece.from_symbol(symbol).piece_type, True)
-            if moves[white, piece, black] >= LEAST_MOVES:
-                found[fen] = None
-        chosen += found
-    positions.EVALUATION_FILE.write_text("".join(fen + "\n" for fen in chosen), encoding="ascii")
-    print(len(chosen), "positions in", positions.EVALUATION_FILE.name, file=sys.stderr)
+    rng = np.random.default_rng(0)
+    reported = [fen for name, count in COUNTS.items() for fen in hard_positions(rng, name, solved[name], count)]
+    taken = set().union(*map(images, reported))
+    others: list[str] = []
+    for name, count in VALIDATION.items():
+        drawn = (fen for fen in hard_positions(rng, name, solved[name], len(taken)) if fen not in taken)
+        others += islice(drawn, count)
+    write(positions.EVALUATION_FILE, reported)
+    write(positions.VALIDATION_FILE, others)
 
 
 if __name__ == "__main__":

@@ -190,10 +190,11 @@ def test_malformed_replies_are_heard_and_decide_nothing(reply: str) -> None:
     assert observation.isascii()
 
 
-def test_a_talk_without_decision_is_cut_off_and_lost() -> None:
+def test_a_buyer_who_does_not_decide_leaves_at_the_limit_and_is_lost() -> None:
+    """The end pays what a lost buyer earns, so that nothing is left to be earned: terminated, not cut off."""
     env = CarDealer(max_turns=3, partner=Script("Hi.", "Well.", "Well."))
     steps = sell("Hello.", "It is $30,000.", "Well?", env=env, list_price=27_000)
-    assert [step[2:4] for step in steps] == [(False, False), (False, False), (False, True)]
+    assert [step[2:4] for step in steps] == [(False, False), (False, False), (True, False)]
     assert steps[-1][1] == pytest.approx(-3_000 / 27_000)
     assert (steps[-1][4]["decision"], steps[-1][4]["success"]) == ("none", False)
     with pytest.raises(RuntimeError, match=r"reset\(\)"):

@@ -32,7 +32,7 @@ from lmrl.data.endgames_recipe import RandomizedEndgames
 from lmrl.data.generate import Recipe, load_or_generate
 from lmrl.envs.chess import Chess, EnginePlayer, RandomMover
 from lmrl.envs.parts.engine import find_engine
-from lmrl.envs.parts.mirrors import IMAGES, image_of_game
+from lmrl.envs.parts.mirrors import IMAGES, image_of_board, image_of_game
 from lmrl.envs.parts.positions import (
     draw_position,
     move_text,
@@ -43,6 +43,7 @@ from lmrl.envs.parts.positions import (
     state_text,
     unspaced,
 )
+from lmrl.evaluation import evaluation_starts
 from lmrl.figures.chess import main, plies, save_games
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.rollout import Start, rollout
@@ -349,6 +350,25 @@ def test_evaluation_is_645_positions_that_white_can_play() -> None:
         Chess(positions=["kPK"]).evaluation_starts()
 
 
+def test_checkpoints_are_chosen_by_positions_that_are_not_reported() -> None:
+    reported, chosen = (
+        [start.options["fen"] for start in evaluation_starts(ENDGAMES, 1, 0, stream=stream)]
+        for stream in ("test", "validation")
+    )
+    images = {image_of_board(chess.Board(fen), image).fen() for fen in reported for image in range(IMAGES)}
+    assert len(chosen) == len(set(chosen)) == 256
+    assert not images & set(chosen)
+    assert Counter(map(pieces, chosen)) == {"KQk": 128, "KRk": 128}
+    for fen in chosen:
+        board = chess.Board(fen)
+        assert board.is_valid()
+        assert board.turn
+        assert not board.is_check()
+        assert fen.endswith(" w - - 0 1")
+    assert len(Chess(positions=["kRK"]).validation_starts()) == 128
+    assert Chess().validation_starts() == ({},)  # whole games have one start
+
+
 def test_no_mate_is_near_in_the_evaluation() -> None:
     """In 3 moves nothing is won: a full search, in positions that do not depend on the engine's word."""
 
@@ -370,8 +390,8 @@ def test_no_mate_is_near_in_the_evaluation() -> None:
 
     assert mates(chess.Board(MATE_IN_ONE), 1)
     assert not mates(chess.Board("k7/8/2K5/8/8/8/8/7R w - - 0 1"), 1)
-    starts = ENDGAMES().evaluation_starts()
-    assert not any(mates(chess.Board(options["fen"]), 2) for options in starts[::80])
+    starts = [*ENDGAMES().evaluation_starts()[::80], *ENDGAMES().validation_starts()[::80]]
+    assert not any(mates(chess.Board(options["fen"]), 2) for options in starts)
 
 
 def test_files_of_positions_are_read(tmp_path: Path) -> None:

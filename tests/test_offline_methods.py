@@ -25,7 +25,7 @@ from lmrl.modules.awr import awr_loss
 from lmrl.modules.bc import BC
 from lmrl.modules.cql import best_value, cql_loss
 from lmrl.modules.dpo import dpo_loss, paired
-from lmrl.modules.rcbc import RCBC, returns_to_go
+from lmrl.modules.rcbc import RCBC, decimal_places, returns_to_go
 from lmrl.policies.conditioned import ReturnToGo
 from lmrl.policies.core import Request
 from lmrl.prior import after_earlier_stages, stage_key, untrained
@@ -341,6 +341,37 @@ def test_what_is_left_of_the_target_is_said(make: Callable, tmp_path: Path) -> N
     asked = make("rcbc", "algo.module.target_return=-7").module
     assert said(asked, -3.0) == "return: -4\n"
     assert asked.asks().text(-0.2) == "return: 0\n"
+
+
+@pytest.mark.parametrize(
+    ("returns", "places"),
+    [
+        ([-6.0, -1.0, 0.0], 0),  # whole numbers, however few
+        ([0.0, 1.0], 0),
+        ([0.0, 0.5, 0.56, 1.1], 1),  # Car Dealer: 0.5 and 0.56 were "0" and "1"
+        ([0.0, 42.17, 100.0], 0),
+        ([0.001, 0.0042, 0.0099], 3),
+        ([0.25, 0.25], 0),  # nothing to tell apart
+    ],
+)
+def test_returns_are_told_apart_by_their_spread(returns: list[float], places: int) -> None:
+    assert decimal_places(np.asarray(returns)) == places
+
+
+def test_the_decimal_places_of_the_data_are_said_and_kept(make: Callable) -> None:
+    found = make("rcbc")
+    episodes = [[replace(row, rewards=row.rewards / 64) for row in one] for one in found.data.episodes()]
+    earned = np.concatenate([returns_to_go(episode) for episode in episodes])
+    assert 1 <= np.ptp(earned) < 4  # in 64ths: 0 places change some by nearly a half, 1 none by more than 0.05
+    rows = found.module.prepare(episodes)
+    said = found.materials.codec.decode(rows[0].tokens.tolist())
+    assert said.startswith(f"return: {earned[0]:.1f}\n")
+    fresh = make("rcbc").module
+    fresh.load_state_dict(found.module.state_dict())
+    assert fresh.asks() == found.module.asks()
+    fixed = make("rcbc", "algo.module.digits=3").module
+    fixed.prepare(episodes)
+    assert fixed.asks().digits == 3
 
 
 def test_a_tokenizer_without_digits_is_refused(make: Callable) -> None:

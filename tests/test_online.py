@@ -20,7 +20,7 @@ from lmrl.datamodules.replay import Replay
 from lmrl.datamodules.sampling import EpochSampler, Mixed
 from lmrl.functional import entropy
 from lmrl.modules.bc import BC
-from lmrl.modules.grpo import GRPO, group_advantages, grpo_loss
+from lmrl.modules.grpo import GRPO, group_advantages, grpo_loss, widest_groups
 from lmrl.modules.ppo import PPO, gae, kl, ppo_loss, turn_gae
 from lmrl.modules.rloo import RLOO, leave_one_out, rloo_loss
 from lmrl.policies.decoding import Decoding
@@ -97,15 +97,27 @@ def test_group_advantages_compare_episodes_of_one_start() -> None:
     advantages, spread = group_advantages(returns, 2)
     np.testing.assert_allclose(advantages, [-1, 1, 0, 0, -1, 1], atol=1e-5)
     np.testing.assert_allclose(spread, [1, 0, 5])
-    np.testing.assert_allclose(group_advantages(returns, 2, keep=1 / 3)[0], [0, 0, 0, 0, -1, 1], atol=1e-5)
+    assert widest_groups(spread, 1 / 3).tolist() == [2]
+    assert widest_groups(spread, 2 / 3).tolist() == [0, 2]
+    assert widest_groups(spread, 0.01).tolist() == [2]
     np.testing.assert_allclose(leave_one_out(np.array([1.0, 2.0, 6.0]), 3), [1 - 4, 2 - 3.5, 6 - 1.5])
     assert leave_one_out(returns, 2).sum() == 0
+
+
+def test_rloo_pushes_down_a_bad_token_that_became_likelier() -> None:
+    """The gradient is that of min(ratio, c) A log pi with the ratio as a weight: by hand, over 4 tokens with c = 2."""
+    log_probs = torch.tensor([1.5, 3.0, 1.5, 3.0]).log().requires_grad_()
+    advantages = torch.tensor([1.0, 1.0, -1.0, -1.0])
+    rloo_loss(
+        log_probs, torch.zeros(4), advantages, torch.ones(4), tokens_per_episode=1.0, importance_cap=2.0
+    ).backward()
+    torch.testing.assert_close(log_probs.grad, torch.tensor([-0.375, -0.5, 0.375, 0.5]))
 
 
 def test_grpo_clips_asymmetrically_and_rloo_does_not() -> None:
     old, weight, advantages = torch.zeros(2), torch.ones(2), torch.tensor([1.0, -1.0])
     log_probs = torch.tensor([0.25, -0.25], requires_grad=True)  # ratios 1.284 and .779
-    loss, _ = grpo_loss(log_probs, old, old, advantages, weight, clip_low=0.2, clip_high=0.28, kl_weight=0.0)
+    loss, _ = grpo_loss(log_probs, old, old, advantages, weight, weight, clip_low=0.2, clip_high=0.28, kl_weight=0.0)
     assert loss.item() == pytest.approx(-(1.28 - 0.8) / 2)
     loss.backward()
     assert torch.equal(log_probs.grad, torch.zeros(2))
@@ -114,7 +126,7 @@ def test_grpo_clips_asymmetrically_and_rloo_does_not() -> None:
     torch.testing.assert_close(reinforced.grad, -advantages)
     corrected = torch.tensor([0.25, -0.25], requires_grad=True)
     rloo_loss(corrected, old, advantages, weight, tokens_per_episode=2.0, importance_cap=1.2).backward()
-    torch.testing.assert_close(corrected.grad, torch.tensor([0.0, np.exp(-0.25)], dtype=torch.float32))
+    torch.testing.assert_close(corrected.grad, torch.tensor([-1.2, np.exp(-0.25)], dtype=torch.float32))
 
 
 @pytest.fixture
@@ -256,10 +268,57 @@ def test_grpo_leaves_an_incomplete_group_out(played: list[Trajectory]) -> None:
     np.testing.assert_allclose([row.extras["advantages"][0] for row in prepared[:5]], expected, rtol=1e-4)
     with pytest.raises(ValueError, match=r"algo\.module\.group=5"):
         module.prepare(rows[:4])
-    module.average = "episode"  # each episode's advantages sum to the same as if all were equally long
-    sums = [float(row.extras["advantages"].sum()) for row in module.prepare(rows[:5])]
+    module.average = "episode"  # each episode's tokens count as much as if all were equally long
+    sums = [float((row.extras["share"] * row.extras["advantages"]).sum()) for row in module.prepare(rows[:5])]
     length = np.mean([row.is_decision.sum() for episode in rows[:5] for row in episode])
     np.testing.assert_allclose(sums, expected * length, rtol=1e-4)
+
+
+def test_grpo_trains_only_on_the_groups_it_keeps(played: list[Trajectory]) -> None:
+    codec = byte_level()
+    module = GRPO(lm=lambda: random_lm("gpt2", codec.size), codec=codec, group=3, keep_groups=0.5, **COMMON)
+    rows = [[tokenize(window, codec) for window in windows(one, None)] for one in played]
+    # Twelve episodes in four groups; the returns of the first and the last are made to spread most.
+    rows = [[replace(row, rewards=row.rewards * (i < 3 or i > 8)) for row in one] for i, one in enumerate(rows)]
+    prepared = module.prepare(rows)
+    assert [row.tokens.tolist() for row in prepared] == [one[0].tokens.tolist() for one in rows[:3] + rows[9:]]
+    assert module.round_logs["group_std"] > 0
+
+
+def test_grpos_divergence_is_a_mean_over_episodes_where_its_surrogate_is_one() -> None:
+    """Two episodes of 1 and 3 tokens: the mean over episodes of the means over tokens of k3, by hand."""
+    log_probs, reference = torch.zeros(4), torch.tensor([0.0, 0.4, 0.4, 0.4])
+    share = torch.tensor([2.0, 2 / 3, 2 / 3, 2 / 3])  # the mean length over the episode's own
+    _, logs = grpo_loss(
+        log_probs,
+        log_probs,
+        reference,
+        torch.zeros(4),
+        share,
+        torch.ones(4),
+        clip_low=0.2,
+        clip_high=0.28,
+        kl_weight=1.0,
+    )
+    assert logs["kl"].item() == pytest.approx((math.exp(0.4) - 1 - 0.4) / 2)
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_measuring_leaves_each_network_in_its_mode(played: list[Trajectory], trains: bool) -> None:
+    codec = byte_level()
+    module = PPO(lm=lambda: random_lm("gpt2", codec.size), codec=codec, gamma=0.9, **COMMON).train(trains)
+    module.reference.eval()  # as Lightning leaves a frozen network
+    module.lm.get_output_embeddings().train(not trains)
+    before = {name: part.training for name, part in module.named_modules()}
+    seen: list[bool] = []
+
+    def read(batch: Any) -> dict[str, Tensor]:
+        seen.extend(part.training for part in module.modules())
+        return module._read(batch)
+
+    module.measure([tokenize(window, codec) for window in windows(played[0], None)], read)
+    assert not any(seen)
+    assert {name: part.training for name, part in module.named_modules()} == before
 
 
 # Collecting.

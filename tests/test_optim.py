@@ -1,6 +1,7 @@
 """Muon: what it does to matrices, and that everything else is AdamW's."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,10 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from worlds import byte_level, random_lm
 
 from lmrl.experiment import build_materials, load_task
 from lmrl.models.backbone import trunk
 from lmrl.models.optim import Muon, orthogonalized
+from lmrl.modules.archer import ArCHer
+from lmrl.modules.ppo import PPO
 from lmrl.training import build_module
 
 
@@ -88,6 +92,40 @@ def test_a_restored_optimizer_goes_on_as_if_it_had_not_stopped() -> None:
     for optimizer in (first, restored):
         optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(whole, cut, strict=True))
+
+
+def test_weight_decay_shrinks_matrices_only() -> None:
+    """GPT-2 of two layers, width 16: per layer four matrices; two norms and four biases are vectors, and so on."""
+    codec = byte_level()
+    module = PPO(lm=lambda: random_lm("gpt2", codec.size), codec=codec, gamma=0.9, steps=1,
+                 optimizer=partial(torch.optim.AdamW, lr=0.5, weight_decay=0.1))  # fmt: skip
+    optimizer = module.configure_optimizers()["optimizer"]
+    names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
+    decayed = {names.pop(id(p)) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    kinds, layers = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"), range(module.lm.config.n_layer)
+    assert decayed == {f"lm.transformer.h.{i}.{kind}.weight" for i in layers for kind in kinds} | {"v.output.weight"}
+    left = {names.pop(id(p)) for group in optimizer.param_groups if not group["weight_decay"] for p in group["params"]}
+    assert {"lm.transformer.wte.weight", "lm.transformer.wpe.weight", "v.output.bias"} < left
+    assert len(left) == 2 + 8 * len(layers) + 2 + 1  # embeddings; vectors of layers; last norm; bias of V
+    assert not names
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with torch.no_grad():
+        module.v.output.bias.fill_(3.0)
+    optimizer.step()
+    assert module.v.output.bias.item() == 3.0  # the initial value, which no gradient has moved
+
+
+def test_weight_decay_spares_the_embeddings_of_a_critic() -> None:
+    codec = byte_level()
+    module = ArCHer(lm=lambda: random_lm("llama", codec.size), codec=codec, gamma=0.9, steps=1, round_steps=1,
+                    critic_share=1.0, optimizer=partial(torch.optim.AdamW, weight_decay=0.1))  # fmt: skip
+    optimizer = module.configure_optimizers()["optimizer"]
+    names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
+    decayed = {names[id(p)] for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    assert "critic.q_heads.0.output.weight" in decayed
+    assert not [name for name in decayed if "embed" in name or "norm" in name or "bias" in name]
+    assert sorted(names) == sorted(id(p) for group in optimizer.param_groups for p in group["params"])
 
 
 def test_a_stage_has_its_own_optimizer_for_the_matrices_of_its_trunk(compose: Callable, data_dir) -> None:

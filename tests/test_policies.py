@@ -12,6 +12,7 @@ from worlds import CODECS, byte_level, language_policy, random_lm
 
 from lmrl.models.cache import PrefixReader, _split, evaluation
 from lmrl.models.window import readable
+from lmrl.modules.mc_returns import MCReturns
 from lmrl.play.person import Person
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.policies.decoding import Decoding, GuidedLogits, sample, sayable
@@ -194,7 +195,8 @@ def test_cached_equals_uncached(family: str, attention: str) -> None:
             for i, request, action in zip(asked, requests, policy.act(requests), strict=True):
                 ids, log_probs = uncached(lm, codec, decoding, request, 3)
                 assert action.tokens == tuple(ids)
-                assert action.text == codec.decode(ids)
+                end = codec.tokenizer.eos_token
+                assert action.text == (codec.decode(ids) + "\n" * codec.decode(ids).endswith(end)).replace(end, "")
                 assert action.log_probs == pytest.approx(log_probs, abs=1e-4)
                 histories[i] = (*histories[i], Turn(action.text, True, tokens=action.tokens))
 
@@ -445,6 +447,21 @@ def test_proposals_are_scored_by_the_sum_over_their_own_tokens() -> None:
         assert values.tolist() == pytest.approx(expected, abs=1e-4)
     best = [MOVES[int(values.argmax())] for values in found]
     assert [action.text for action in player.act(requests)] == best
+
+
+def test_equal_values_make_proposals_of_any_length_equally_good() -> None:
+    """Q = -5 everywhere: each proposal of Monte-Carlo returns scores -5, however many tokens it has."""
+    module = MCReturns(
+        lm=lambda: random_lm("gpt2", CODEC.size), codec=CODEC, gamma=1.0, cql_weight=0.0, beta=1.0, head_bias=-5.0,
+        optimizer=torch.optim.SGD, steps=1, rerank={"proposals": ["a\n", "a b\n", "a much longer one\n"]},
+    )  # fmt: skip
+    player: Any = module.policy()
+    requests = [Request((said("You see elm.\n"),)), Request((said("You see an old oak.\n"),))]
+    for values in player.scores(requests, [player.proposals(request) for request in requests]):
+        assert values.tolist() == [-5.0, -5.0, -5.0]
+    with torch.no_grad():
+        module.q.output.bias[CODEC.encode("b")[-1]] = 7.0  # in the midst of a proposal
+    assert [values.tolist() for values in player.scores(requests[:1], [["a b\n", "a b"]])] == [[-5.0, 7.0]]
 
 
 def test_proposals_are_sampled_in_proportion_to_exp() -> None:

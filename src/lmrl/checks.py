@@ -1,5 +1,6 @@
 """Find mistakes in a configuration before anything heavy is imported: nothing here needs PyTorch."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
@@ -7,6 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lmrl.data_needs import unlearnable
 from lmrl.hyperparameters import Count, Positive, PositiveCount, objection
 from lmrl.signatures import objections
 
@@ -52,7 +54,7 @@ def check_config(cfg: DictConfig) -> None:
         said = objection(OmegaConf.select(cfg, key), kind)
         if said:
             raise ConfigError(f"{key} {said}")
-    for said in objections(config):
+    for said in itertools.chain(objections(config), unlearnable(config)):
         raise ConfigError(said)
 
 

@@ -28,7 +28,8 @@ def evaluation_starts(
     """List every start of the benchmark `repeats` times, each episode with a seed of its own.
 
     Args:
-        make_env: builds the environment whose `evaluation_starts` are played.
+        make_env: builds the environment whose `evaluation_starts` are played (of the stream `validation`, its
+            `validation_starts`).
         repeats: how often each start is played. Fewer repeats are a prefix of more.
         seed: the run's seed.
         stream: what the episodes are for. Episodes that select a checkpoint (`validation`) and those that are reported
@@ -41,7 +42,9 @@ def evaluation_starts(
     for name, value in (("repeats", repeats), ("episodes", limit)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    every_start = [dict(options) for options in make_env().evaluation_starts()] * repeats
+    env = make_env()
+    starts = env.validation_starts() if stream == "validation" else env.evaluation_starts()
+    every_start = [dict(options) for options in starts] * repeats
     if not every_start:
         raise ValueError("the environment has no evaluation starts")
     chosen = range(len(every_start))

@@ -50,6 +50,30 @@ def signature_of(target: str) -> Signature | None:
     return None
 
 
+def declared(target: str, name: str) -> Any:
+    """Return the plain value that one of lmrl's own classes, or the nearest of its bases, gives to a class attribute.
+
+    Args:
+        target: the class's dotted name.
+        name: the attribute's.
+
+    Returns:
+        The value; `None` where there is no such class or attribute.
+    """
+    module, _, cls = target.rpartition(".")
+    source = _source(module)
+    node = next((n for n in source.body if isinstance(n, ast.ClassDef) and n.name == cls), None) if source else None
+    if source is None or node is None:
+        return None
+    for part in node.body:
+        if isinstance(part, ast.Assign | ast.AnnAssign) and part.value is not None:
+            names = part.targets if isinstance(part, ast.Assign) else [part.target]
+            if name in map(ast.unparse, names):
+                return ast.literal_eval(part.value)
+    inherited = (declared(_full_name(ast.unparse(base), source, module), name) for base in node.bases)
+    return next((value for value in inherited if value is not None), None)
+
+
 def _of_class(node: ast.ClassDef, source: ast.Module, module: str) -> Signature:
     """Return what a class's `__init__` takes, or the fields of a dataclass, together with its bases'."""
     inits = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]

@@ -15,7 +15,8 @@ from torch import nn
 from lmrl import signals
 from lmrl.callbacks.progress import TrainingProgress
 from lmrl.callbacks.resume import LATEST, AtomicCheckpointIO, newest_checkpoint, resumable
-from lmrl.checks import build, changed_env
+from lmrl.checks import ConfigError, build, changed_env
+from lmrl.data_needs import data_faults
 from lmrl.hardware import Sharded, machine, resolve_precision
 from lmrl.models.backbone import window
 from lmrl.models.sharding import compile_blocks, emptied, fill, recompute_activations
@@ -130,6 +131,8 @@ def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tup
     """
     resolve_precision(cfg.hardware.precision)
     module = build_module(cfg, stage, materials)
+    for said in data_faults(type(module), stage.module, stage.datamodule):  # of strangers' classes, too
+        raise ConfigError(said)
     keep = instantiate(stage.datamodule.filter) if stage.datamodule.get("filter") else None
     settings = OmegaConf.merge(stage.datamodule, {"filter": None})
     if "env" in settings:

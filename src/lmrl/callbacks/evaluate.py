@@ -20,8 +20,8 @@ class Evaluate(pl.Callback):
     """Log `eval/...` of the policy every few training epochs, and after the last one.
 
     Each process plays its share of the validation starts; the episodes are gathered, so all processes log the same
-    numbers and a `ModelCheckpoint` may monitor `eval/return_mean`. The starts are the same every time, and are not
-    those of the reported evaluation.
+    numbers and a `ModelCheckpoint` may monitor `eval/return_mean`. The starts are the same every time; their seeds, and
+    where the environment has `validation_starts` of their own the starts too, are not those of the reported evaluation.
 
     Args:
         make_env: builds one environment.

@@ -27,6 +27,8 @@ class Checks:
             drawn without replacement; where nobody may castle, every second one is mirrored).
     """
 
+    takes_turns = True  # what came before and after is lost, and what was earned with it
+
     @checked
     def __init__(self, *, share: PositiveShare = 0.5, others: Literal["games", "positions"] = "games") -> None:
         self.share, self.others = share, others

@@ -36,7 +36,7 @@ class CarDealer(TextEnv):
 
     `reset` takes as options any fields of the buyer's `Profile`; the others are drawn evenly and independently. Each
     utterance of the agent is answered by the partner. The conversation ends (terminated) when the buyer writes his
-    decision, and is cut off after `max_turns` utterances (truncated), which counts as a lost buyer.
+    decision, or without one after `max_turns` utterances: then he leaves, and is a lost buyer.
 
     The list price belongs to the car, and is part of the profile: what anybody says that it is changes nothing. A buyer
     who accepts pays the price that he names, but no more than the seller asked for; if he names none, what the seller
@@ -45,7 +45,7 @@ class CarDealer(TextEnv):
     Args:
         reward: `fancy`, the price by the mean of budget and list price, or `revenue`, thousands of dollars.
         reject_reward: what a lost buyer earns in `fancy`: `fair` or `reference`, see `loss_reward`.
-        max_turns: utterances of the agent before the conversation is cut off.
+        max_turns: utterances of the agent after which the buyer leaves.
         partner: the buyer. `None`: the embedded one.
 
     Raises:
@@ -132,18 +132,17 @@ class CarDealer(TextEnv):
         self._waiting = False
         decision = read_decision(reply.text)
         self._turns.append(Turn(decision.words + "\n", is_action=True))
-        terminated = bool(decision.kind)
-        truncated = not terminated and self._length >= self.max_turns
+        is_over = bool(decision.kind) or self._length >= self.max_turns  # by the rules: nothing can be earned any more
         said = parse(self._turns[-2].text)
         info: dict[str, Any] = {"success": decision.kind == "accept", "is_invalid": not said.acts}
         earned = 0.0
-        if terminated or truncated:
+        if is_over:
             self._running = False
             price = self._paid(decision)
             earned = self._earned(price)
             info |= {"decision": decision.kind or "none", "price": price or 0, "personality": self.profile.personality}
             info |= {"budget": self.profile.budget, "list_price": self.profile.list_price}
-        return decision.words + "\n", earned, terminated, truncated, info
+        return decision.words + "\n", earned, is_over, False, info
 
     @property
     def _length(self) -> int:

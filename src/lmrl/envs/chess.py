@@ -281,6 +281,10 @@ class Chess(TextEnv):
         ranks = [f"{8 - index}  {rank}" for index, rank in enumerate(str(self.board).splitlines())]
         return "\n".join([*ranks, "", "   a b c d e f g h"])
 
+    def validation_starts(self) -> Sequence[Mapping[str, Any]]:
+        """Return as hard positions that are not in the evaluation; in whole games, and of a file, those of it."""
+        return tuple({"fen": fen} for fen in self.starts.validation()) or self.evaluation_starts()
+
     def legal_actions(self) -> Sequence[str]:
         """Return all legal moves of the position."""
         return tuple(move_text(self.board, move) for move in self.board.legal_moves)

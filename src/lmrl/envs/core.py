@@ -35,6 +35,13 @@ class TextEnv(gymnasium.Env[str, str]):
         """Return the `reset` options of every start that the benchmark's evaluation plays equally often."""
         return ({},)
 
+    def validation_starts(self) -> Sequence[Mapping[str, Any]]:
+        """Return the `reset` options of every start that checkpoints are chosen by.
+
+        They are the evaluation's own, which flatters the report of a checkpoint, unless a task has others of the kind.
+        """
+        return self.evaluation_starts()
+
     def legal_actions(self) -> Sequence[str] | None:
         """Return every sensible action now, for rerankers and random players; `None` where there is no such list."""
         return None

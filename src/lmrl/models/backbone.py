@@ -192,13 +192,34 @@ def parameter_groups(lm: Any) -> list[dict[str, Any]]:
     """Return what is trained of a language model, as groups for an optimizer.
 
     The weight matrices inside the trunk, which turn one hidden state into another, are a group with `matrices: true`,
-    which some optimizers treat in another way. Embeddings are in the first group.
+    which some optimizers treat in another way. The first group are embeddings, biases and the weights of norms, which
+    no weight decay shrinks.
     """
-    layers = [m for m in trunk(lm).modules() if not isinstance(m, nn.Embedding)]
-    inner = [p for m in layers for p in m.parameters(recurse=False) if p.requires_grad and p.ndim == 2]
+    inner = matrices(trunk(lm))
     special = {id(p) for p in inner}
     outer = [p for p in lm.parameters() if p.requires_grad and id(p) not in special]
-    return [{"params": outer}, {"params": inner, "matrices": True}]
+    return [{"params": outer, "weight_decay": 0.0}, {"params": inner, "matrices": True}]
+
+
+def head_groups(module: nn.Module, lm: nn.Module, lr: float) -> list[dict[str, Any]]:
+    """Return what is trained of a module beside its language model, as groups for an optimizer; none is empty.
+
+    Args:
+        module: the whole module.
+        lm: the language model, which `parameter_groups` takes.
+        lr: the learning rate of the rest.
+    """
+    own, special = {id(p) for p in lm.parameters()}, {id(p) for p in matrices(module)}
+    heads = [p for p in module.parameters() if p.requires_grad and id(p) not in own]
+    decayed, others = [p for p in heads if id(p) in special], [p for p in heads if id(p) not in special]
+    groups: list[dict[str, Any]] = [{"params": decayed, "lr": lr}, {"params": others, "lr": lr, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Return the trained weight matrices of a module; an embedding is not one, as it multiplies nothing."""
+    embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    return [p for p in module.parameters() if p.requires_grad and p.ndim == 2 and id(p) not in embeddings]
 
 
 def lm_logits(lm: Any, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:

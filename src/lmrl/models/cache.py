@@ -19,16 +19,15 @@ _FORWARD_LIMIT = 16384  # tokens of one forward pass, padding included: bounds t
 
 @contextmanager
 def evaluation(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Switch dropout and gradients off for a while; then each part is again as it was, frozen ones included."""
-    changed = [module for module in modules if module.training]
-    training = [part for module in changed for part in module.modules() if part.training]
-    for module in changed:
-        module.eval()
+    """Switch dropout and gradients off for a while; each part of the modules is then in the mode that it was in."""
+    training = [part for module in modules for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
     try:
         with torch.no_grad():
             yield
     finally:
-        for part in training:
+        for part in training:  # not `train()`: frozen parts of a module in training stay in evaluation mode
             part.training = True
 
 

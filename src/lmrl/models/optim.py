@@ -48,7 +48,7 @@ class Muon(torch.optim.AdamW):
         momentum: of the matrices, in [0, 1].
         betas: of AdamW.
         eps: of AdamW, above 0.
-        weight_decay: of all parameters, at least 0.
+        weight_decay: of groups that do not say otherwise, at least 0.
         fused: whether AdamW's part runs as one kernel.
     """
 

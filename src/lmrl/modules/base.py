@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lmrl.data_needs import DataNeeds
 from lmrl.functional import log_prob, one_batch, over_processes, warmup_then
 from lmrl.hyperparameters import Count, Decay, Positive, PositiveCount, PositiveShare, checked
-from lmrl.models.backbone import hidden_states, lm_logits, parameter_groups, save, trunk
+from lmrl.models.backbone import head_groups, hidden_states, lm_logits, parameter_groups, save, trunk
 from lmrl.models.cache import evaluation
 from lmrl.models.sharding import gathered, is_sharded, shard, whole
 from lmrl.policies.core import Policy
@@ -31,7 +32,7 @@ Logs = dict[str, Tensor]
 """Scalars that an algorithm reports about a loss, by name."""
 
 
-class Algorithm(pl.LightningModule, ABC):
+class Algorithm(pl.LightningModule, DataNeeds, ABC):
     """Base of all methods: `loss`, `policy` and `prepare` are the method, the rest is plumbing written once.
 
     Args:
@@ -47,6 +48,9 @@ class Algorithm(pl.LightningModule, ABC):
         decoding: how actions are drawn.
         rerank: `proposals` (a list of actions) and `temperature` of a reranker that acts instead. `None`: sample.
     """
+
+    scores_last_token: ClassVar[bool] = False
+    """Whether a proposed action's score is the `token_scores` of its last token, as of values, instead of their sum."""
 
     @checked
     def __init__(
@@ -89,7 +93,7 @@ class Algorithm(pl.LightningModule, ABC):
         return lm_logits(self.lm, hidden[0])
 
     def token_scores(self, hidden: tuple[Tensor, ...], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """Return what each token adds to the score of a proposed action; here its log-probability."""
+        """Return each token's part of the score of a proposed action; here its log-probability."""
         return log_prob(self.logits(self.lm, hidden[0]), tokens)
 
     def policy(self) -> Policy:
@@ -97,7 +101,13 @@ class Algorithm(pl.LightningModule, ABC):
         if self.rerank is None:
             return self.sampler()
         trunks = tuple(trunk(lm) for lm in self.acting_lms())
-        return Reranker(trunks=trunks, token_scores=self.token_scores, codec=self.codec, **self.rerank)
+        return Reranker(
+            trunks=trunks,
+            token_scores=self.token_scores,
+            codec=self.codec,
+            last_only=self.scores_last_token,
+            **self.rerank,
+        )
 
     def sampler(self) -> LanguageModelPolicy:
         """Return the policy that samples token by token, whether or not it is the one that acts."""
@@ -165,13 +175,11 @@ class Algorithm(pl.LightningModule, ABC):
         A pretrained model knows nothing about a pad token that was added to it, and may find it likelier than all else.
         """
         logits = lm_logits(lm, hidden)
-        return self.only_sayable(logits if temperature == 1 else logits / temperature)
-
-    def only_sayable(self, scores: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
-        """Give what cannot be said a score that no softmax sees."""
-        if self._unsayable is None or self._unsayable.device != scores.device:
-            self._unsayable = ~sayable(self.codec, scores.shape[-1]).to(scores.device)
-        return scores.masked_fill(self._unsayable, torch.finfo(scores.dtype).min)
+        if temperature != 1:
+            logits = logits / temperature
+        if self._unsayable is None or self._unsayable.device != logits.device:
+            self._unsayable = ~sayable(self.codec, logits.shape[-1]).to(logits.device)
+        return logits.masked_fill(self._unsayable, torch.finfo(logits.dtype).min)
 
     def action_logits(self, lm: Any, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Return the logits that the policy acts by: divided by the temperature of `decoding` (1 where that is 0).
@@ -273,11 +281,9 @@ class Algorithm(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         """Optimize the language model, and value heads at their own rate, on one schedule."""
-        own = {id(p) for p in self.lm.parameters()}
-        heads = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
         optimizer = self._optimizer(parameter_groups(self.lm))
-        if heads:
-            optimizer.add_param_group({"params": heads, "lr": optimizer.defaults["lr"] * self._head_lr_scale})
+        for group in head_groups(self, self.lm, optimizer.defaults["lr"] * self._head_lr_scale):
+            optimizer.add_param_group(group)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

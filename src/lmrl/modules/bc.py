@@ -59,6 +59,8 @@ class BC(Algorithm):
         common: see `Algorithm`.
     """
 
+    needs_episodes = False
+
     @checked
     def __init__(
         self, *, non_action_weight: NonNegative = 0.0, least_return: float | int | None = None, **common: Any

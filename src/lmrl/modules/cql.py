@@ -172,7 +172,7 @@ class CQL(Algorithm):
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Compute states once, then the terms where actions are."""
         states = (hidden := self.hidden(self.lm, batch))[batch.row, batch.position]
-        qs, share = [self.only_sayable(q) for q in self.critic.qs(states)], self.return_share()
+        qs, share = self.critic.qs(states), self.return_share()
         # Of an action whose successor was not recorded, or sarsa's next action, only the return is known.
         weight = batch.weight * (self._is_known(batch) if share < 1 else 1.0)
         with torch.no_grad():

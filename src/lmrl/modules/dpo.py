@@ -88,6 +88,8 @@ class DPO(Algorithm):
         common: see `Algorithm`.
     """
 
+    batches_by = "pair"
+
     @checked
     def __init__(
         self,

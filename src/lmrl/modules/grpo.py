@@ -6,15 +6,16 @@ A group is G episodes i from one start, with returns R_i. Every agent token of a
 
 and with rho_t = pi(a_t) / pi_old(a_t) the loss over the N agent tokens of a batch is
 
-    L = -1/N sum_t [min(rho_t A, clip(rho_t, 1 - eps_low, 1 + eps_high) A) - beta k3_t]
+    L = -1/N sum_t c_t [min(rho_t A, clip(rho_t, 1 - eps_low, 1 + eps_high) A) - beta k3_t]
     k3_t = pi_ref / pi - 1 - log(pi_ref / pi)                an estimate of KL(pi || pi_ref), never negative
 
-With `average: episode` (the paper) A_i is divided by the episode's length relative to the mean one, so that each
-episode counts the same; with `token` each token does, and long episodes, which in a task of penalties are the bad
-ones, push the policy away from whatever it says.
+With `average: episode` (the paper) c is the mean length of the round's episodes over the episode's own, so that each
+episode counts the same. With `token` c is 1, each token counts the same, and long episodes, which in a task of
+penalties are the bad ones, push the policy away from whatever it says.
 
 Groups whose episodes all earn the same say nothing. `keep_groups` below 1 trains only on the fraction of groups whose
-returns differ most (StarPO-S), which together with eps_high > eps_low keeps the policy from repeating itself.
+returns differ most (StarPO-S); the others are no part of the round's batches. This, together with eps_high > eps_low,
+keeps the policy from repeating itself.
 
 Acts by sampling from the language model.
 
@@ -28,7 +29,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lmrl.functional import weighted_mean
@@ -44,6 +45,7 @@ def grpo_loss(
     old_log_probs: Float[Tensor, " N"],
     reference: Float[Tensor, " N"],
     advantages: Float[Tensor, " N"],
+    share: Float[Tensor, " N"],
     weight: Float[Tensor, " N"],
     *,
     clip_low: float,
@@ -57,7 +59,8 @@ def grpo_loss(
         old_log_probs: log pi_old.
         reference: log pi_ref.
         advantages: A of its episode.
-        weight: how much each counts.
+        share: c, what the token counts by the length of its episode.
+        weight: how often each occurs.
         clip_low: eps_low.
         clip_high: eps_high.
         kl_weight: beta.
@@ -65,29 +68,37 @@ def grpo_loss(
     ratio = (log_probs - old_log_probs).exp()
     surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip_low, 1 + clip_high) * advantages)
     behind = reference - log_probs
-    divergence = weighted_mean(behind.exp() - 1 - behind, weight)
-    policy_loss = -weighted_mean(surrogate, weight)
+    divergence = weighted_mean(share * (behind.exp() - 1 - behind), weight)
+    policy_loss = -weighted_mean(share * surrogate, weight)
     clipped = ((ratio < 1 - clip_low) | (ratio > 1 + clip_high)).float()
     logs = {"policy": policy_loss.detach(), "kl": divergence.detach(), "clip_fraction": weighted_mean(clipped, weight)}
     return policy_loss + kl_weight * divergence, logs
 
 
 def group_advantages(
-    returns: Float[np.ndarray, " E"], group: int, keep: float = 1.0
+    returns: Float[np.ndarray, " E"], group: int
 ) -> tuple[Float[np.ndarray, " E"], Float[np.ndarray, " groups"]]:
     """Return each episode's advantage within its group, and how far the returns of each group spread.
 
     Args:
         returns: of E episodes, group after group.
         group: G.
-        keep: fraction of the groups that learn; the others, those of least spread, get advantage 0.
     """
     table = returns.reshape(-1, group)
     spread = table.std(1)
     advantages = (table - table.mean(1, keepdims=True)) / (spread[:, None] + 1e-6)
-    count = max(1, round(keep * len(table)))
-    advantages[np.argsort(-spread, kind="stable")[count:]] = 0
     return advantages.reshape(-1), spread
+
+
+def widest_groups(spread: Float[np.ndarray, " groups"], keep: float) -> Int[np.ndarray, " kept"]:
+    """Return which groups spread most, at least one of them, in their original order.
+
+    Args:
+        spread: of the returns of each group.
+        keep: fraction of the groups; of equal ones the earlier are kept.
+    """
+    count = max(1, round(keep * len(spread)))
+    return np.sort(np.argsort(-spread, kind="stable")[:count])
 
 
 class GRPO(Algorithm):
@@ -95,7 +106,7 @@ class GRPO(Algorithm):
 
     Args:
         group: G, the episodes of a start; at least 2, as `algo.datamodule.group` has it.
-        keep_groups: fraction of the groups that learn, in (0, 1].
+        keep_groups: fraction of the groups that are learned from, in (0, 1].
         average: "episode" or "token": what counts the same.
         clip_low: eps_low, in (0, 1).
         clip_high: eps_high, above 0.
@@ -105,6 +116,9 @@ class GRPO(Algorithm):
     Raises:
         ValueError: what `decoding` and `rerank` say cannot be learned from, see `check_learnable`.
     """
+
+    is_on_policy = True
+    needs_groups = True
 
     @checked
     def __init__(
@@ -135,18 +149,20 @@ class GRPO(Algorithm):
         if not episodes:
             raise ValueError(f"algo.module.group={self.group} is more than there are episodes")
         returns = np.asarray([sum(float(row.rewards.sum()) for row in episode) for episode in episodes])
-        advantages, spread = group_advantages(returns, self.group, self.keep_groups)
-        if self.average == "episode":
-            lengths = np.asarray([sum(int(row.is_decision.sum()) for row in episode) for episode in episodes])
-            advantages = advantages * lengths.mean() / lengths
+        advantages, spread = group_advantages(returns, self.group)
+        kept = np.arange(len(episodes)).reshape(-1, self.group)[widest_groups(spread, self.keep_groups)].reshape(-1)
+        episodes, advantages = [episodes[index] for index in kept.tolist()], advantages[kept]
+        lengths = np.asarray([sum(int(row.is_decision.sum()) for row in episode) for episode in episodes])
+        shares = lengths.mean() / lengths if self.average == "episode" else np.ones(len(episodes))
         self.round_logs = {"group_std": torch.tensor(float(spread.mean()))}
         measured = iter(self.measure([row for episode in episodes for row in episode], self._read))
         rows: list[TokenTrajectory] = []
-        for episode, advantage in zip(episodes, advantages, strict=True):
+        for episode, advantage, share in zip(episodes, advantages, shares, strict=True):
             parts = [next(measured) for _ in episode]
             found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            shared = np.full_like(found["reference"], advantage)
-            rows += with_extras(episode, advantages=shared, **found)
+            found |= {"advantages": np.full_like(found["reference"], advantage)}
+            found |= {"share": np.full_like(found["reference"], share)}
+            rows += with_extras(episode, **found)
         return rows
 
     def _read(self, batch: TokenBatch) -> dict[str, Tensor]:
@@ -161,6 +177,7 @@ class GRPO(Algorithm):
             batch.extras["old_log_probs"],
             batch.extras["reference"],
             batch.extras["advantages"],
+            batch.extras["share"],
             batch.weight,
             clip_low=self.clip_low,
             clip_high=self.clip_high,

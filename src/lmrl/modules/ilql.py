@@ -147,7 +147,7 @@ class ILQL(Algorithm):
             slow = self.hidden(self.target.lm, batch)[batch.row, batch.position]
             target_q = pick(self.target.smallest(slow), batch.action)
         loss, logs = ilql_loss(
-            [self.only_sayable(q) for q in self.critic.qs(states)],
+            self.critic.qs(states),
             target_q,
             v,
             bellman_target,

@@ -4,12 +4,13 @@
     L   = mean_i 1/2 (Q(s_i, a_i) - R_i)^2 + alpha mean_i CE(Q(s_i, .), a_i)
     CE(q, a) = logsumexp(q) - q_a
 
-Acts by log pi_beta(. | s) + beta Q(s, .): one step of policy improvement over the data's policy, no bootstrapping.
+Acts by log pi_beta(. | s) + beta Q(s, .): one step of policy improvement over the data's policy, no bootstrapping. Of
+proposed actions it takes the one whose last token has the highest Q: what is expected once the whole action is said.
 Q's head starts at a constant, so the policy starts as its prior.
 
 Sources: Abdulhai et al. 2023 (arXiv 2311.18232), section 4, appendix F. The 1/2 and the CQL term are in LMRL-Gym's
-code but not in the paper. Difference from the code: the last reward of a maze or chess episode is counted once, not
-twice.
+code but not in the paper. Differences from the code: the last reward of a maze or chess episode is counted once, not
+twice; proposals are scored by the Q of their last token, not by a sum, which prefers short ones where Q is negative.
 """
 
 import copy
@@ -66,6 +67,8 @@ class MCReturns(Algorithm):
         common: see `Algorithm`.
     """
 
+    scores_last_token = True
+
     @checked
     def __init__(
         self,
@@ -90,7 +93,7 @@ class MCReturns(Algorithm):
 
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Regress Q on the returns."""
-        q = self.only_sayable(self.q(self.hidden(self.lm, batch)[batch.row, batch.position]))
+        q = self.q(self.hidden(self.lm, batch)[batch.row, batch.position])
         returns = batch.extras["returns"]
         loss, logs = mc_loss(q, returns, batch.action, batch.weight, cql_weight=self.cql_weight)
         return loss, logs | {"q_mean": weighted_mean(pick(q, batch.action), batch.weight).detach()}
@@ -108,5 +111,5 @@ class MCReturns(Algorithm):
         return GuidedLogits.by_values(lm_logits(self.prior, hidden[0]), self.q(hidden[1]), self.beta)
 
     def token_scores(self, hidden: tuple[Tensor, ...], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """Score proposals by Q."""
+        """Score proposals by Q; see `scores_last_token`."""
         return pick(self.q(hidden[1]), tokens)

@@ -161,6 +161,7 @@ class PPO(Algorithm):
         ValueError: what `decoding` and `rerank` say cannot be learned from, see `check_learnable`.
     """
 
+    is_on_policy = True
     kl_weight: Tensor
 
     @checked

@@ -40,6 +40,8 @@ from lmrl.policies.conditioned import Conditioned, ReturnToGo
 from lmrl.policies.core import Policy
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
 
+_MOST_DIGITS = 9
+
 
 def rcbc_loss(
     logits: Float[Tensor, "N V"], tokens: Int[Tensor, " N"], weight: Float[Tensor, " N"]
@@ -59,6 +61,17 @@ def returns_to_go(episode: Sequence[TokenTrajectory]) -> Float[np.ndarray, " H"]
     rewards = np.concatenate([row.rewards[row.is_decision] for row in episode]).astype(np.float64)
     ends = np.concatenate([row.ends_turn for row in episode])
     return rewards[::-1].cumsum()[::-1][np.append(True, ends[:-1])]
+
+
+def decimal_places(returns: Float[np.ndarray, " N"]) -> int:
+    """Return the fewest decimal places that change no return by more than a twentieth of their spread.
+
+    Whole numbers need none. Of others at least ten are told apart between the lowest and the highest, and at most about
+    a hundred: a number that hardly ever occurs is not learned.
+    """
+    allowed = float(np.ptp(returns)) / 20
+    enough = (d for d in range(_MOST_DIGITS) if float(np.abs(returns - returns.round(d)).max()) <= allowed)
+    return next(enough, _MOST_DIGITS) if allowed else 0
 
 
 def with_texts(row: TokenTrajectory, texts: Sequence[Sequence[int]]) -> TokenTrajectory:
@@ -84,7 +97,7 @@ class RCBC(Algorithm):
     Args:
         target_return: g. `None`: the highest return of the data.
         template: the text, with `{}` where the return stands.
-        digits: decimal places of returns in the text.
+        digits: decimal places of returns in the text. `None`: as many as the data's returns need, see `decimal_places`.
         non_action_weight: weight w of the tokens that are not actions, at least 0.
         common: see `Algorithm`.
     """
@@ -93,6 +106,7 @@ class RCBC(Algorithm):
     lowest: Tensor
     highest: Tensor
     reads_episodes: Tensor
+    digits: Tensor
 
     @checked
     def __init__(
@@ -100,27 +114,28 @@ class RCBC(Algorithm):
         *,
         target_return: Annotated[float | int, Field(ge=-1e9, le=1e9)] | None = None,
         template: str = "return: {}\n",
-        digits: Annotated[int, Field(ge=0, le=9)] = 0,
+        digits: Annotated[int, Field(ge=0, le=_MOST_DIGITS)] | None = None,
         non_action_weight: NonNegative = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)
         if template.count("{}") != 1 or template.format("") == "":
             raise ValueError(f"algo.module.template must be a text with one {{}} in it, got {template!r}")
-        self.target_return, self.template, self.digits = target_return, template, digits
+        self.target_return, self.template, self._digits = target_return, template, digits
         self.non_action_weight = non_action_weight
         # What the data say and acting needs: buffers, so that checkpoints keep them.
         self.register_buffer("target", torch.tensor(float(target_return or 0.0), dtype=torch.float64))
         self.register_buffer("lowest", torch.tensor(-math.inf, dtype=torch.float64))
         self.register_buffer("highest", torch.tensor(math.inf, dtype=torch.float64))
         self.register_buffer("reads_episodes", torch.tensor(False))
+        self.register_buffer("digits", torch.tensor(digits or 0))
         self.codec.check([self.asks().text(-1234567890.0), self.asks().text(0.0)])
 
     def asks(self) -> ReturnToGo:
         """Return what says how much of the target return is left."""
         return ReturnToGo(
             template=self.template,
-            digits=self.digits,
+            digits=int(self.digits),
             target=float(self.target),
             lowest=float(self.lowest),
             highest=float(self.highest),
@@ -139,9 +154,12 @@ class RCBC(Algorithm):
         """Put what was earned from each action on before its state, and remember the range of these returns.
 
         Raises:
-            ValueError: with the texts a row is longer than the model can read.
+            ValueError: with the texts a row is longer than the model can read, or the tokenizer cannot write them.
         """
         earned = [returns_to_go(episode) for episode in episodes]
+        if self._digits is None:
+            self.digits.fill_(decimal_places(np.concatenate(earned)))
+            self.codec.check([self.asks().text(-1234567890.0)])
         self.lowest.fill_(min(float(values.min()) for values in earned))
         self.highest.fill_(max(float(values.max()) for values in earned))
         if self.target_return is None:

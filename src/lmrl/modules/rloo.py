@@ -5,10 +5,12 @@ policy is part of the return:
 
     R_i = sum_t r_t - kappa sum_t [log pi_old(a_t) - log pi_ref(a_t)]
     A_i = R_i - 1/(G - 1) sum_{j != i} R_j                   the others' mean: a baseline without bias
-    L   = -1/E sum_i A_i sum_t min(pi(a_t) / pi_old(a_t), c) over E episodes and their agent tokens t
+    w_t = min(pi(a_t) / pi_old(a_t), c)                      without gradient
+    L   = -1/E sum_i A_i sum_t w_t log pi(a_t)               over E episodes and their agent tokens t
 
-Where pi is pi_old its gradient is the policy gradient, that of A_i log pi(a_t); the ratio, capped at c, corrects for
-the steps that a round has had already. `importance_cap: null` leaves it out: L = -1/E sum_i A_i sum_t log pi(a_t).
+Where pi is pi_old this is the policy gradient; w, the ratio capped at c, corrects for the steps that a round has had
+already. It is a weight: above the cap a token still has a gradient, as one of a bad episode that has become likelier
+must be pushed down. `importance_cap: null` leaves it out: w = 1.
 
 `average: token` is the sum above. Where bad episodes are the long ones, their many tokens outweigh the good episodes'
 few, and the policy is pushed away from whatever it says, into nonsense; with `episode` A_i is divided by the episode's
@@ -16,7 +18,8 @@ length relative to the mean one, so that each episode counts the same.
 
 Acts by sampling from the language model.
 
-Source: Ahmadian et al. 2024 (arXiv 2402.14740), eq. 6-8. Difference: a batch holds rows of many episodes, so the sum
+Sources: Ahmadian et al. 2024 (arXiv 2402.14740), eq. 6-8; the truncated importance weight: Espeholt et al. 2018 (arXiv
+1802.01561), section 4. Difference: a batch holds rows of many episodes, so the sum
 over an episode's tokens is a sum over the batch, divided by how many episodes it amounts to.
 """
 
@@ -57,7 +60,9 @@ def rloo_loss(
         tokens_per_episode: agent tokens of an episode, on average over the round.
         importance_cap: c; `None`: no correction.
     """
-    gain = log_probs if importance_cap is None else (log_probs - old_log_probs).exp().clamp_max(importance_cap)
+    gain = log_probs
+    if importance_cap is not None:
+        gain = gain * (log_probs - old_log_probs).detach().exp().clamp_max(importance_cap)
     episodes = over_processes(weight.sum()).clamp_min(1e-8) / tokens_per_episode
     return -(weight * advantages * gain).sum() / episodes
 
@@ -89,6 +94,8 @@ class RLOO(Algorithm):
         ValueError: what `decoding` and `rerank` say cannot be learned from, see `check_learnable`.
     """
 
+    is_on_policy = True
+    needs_groups = True
     tokens_per_episode: Tensor
 
     @checked

@@ -20,16 +20,19 @@ TokenScores = Callable[[tuple[Tensor, ...], Tensor], Tensor]
 
 
 class Reranker:
-    """Scores each proposed action by the sum of its tokens' scores; takes the best, or samples in proportion to exp.
+    """Scores each proposed action by its tokens' scores; takes the best, or samples in proportion to exp.
 
-    The score of a token is up to the method: log pi(a | s) for a language model, a value or an advantage for a critic.
-    Only tokens of the proposal count, read at the same places as in training, and a history that does not fit into the
-    model's window is an error: cutting it silently would score something else.
+    The score of a token is up to the method. Log-probabilities and advantages are parts, whose sum says how good the
+    action is. A value Q already says what the rest of the episode is worth: of values the last token's counts alone, as
+    a sum would grow with the number of tokens. Only tokens of the proposal count, read at the same places as in
+    training, and a history that does not fit into the model's window is an error: cutting it silently would score
+    something else.
 
     Args:
         trunks: transformers without a head.
         token_scores: from one hidden state [N, D] per trunk and the tokens [N] to scores [N].
         codec: the tokenizer.
+        last_only: whether an action's score is that of its last token, instead of the sum.
         proposals: the actions to choose from, or a function that lists them for a request.
         temperature: scores are divided by it before sampling; 0 takes the best (the first of equals).
         batch_size: rows per forward pass.
@@ -44,6 +47,7 @@ class Reranker:
         trunks: Sequence[nn.Module],
         token_scores: TokenScores,
         codec: Codec,
+        last_only: bool = False,
         proposals: Sequence[str] | Callable[[Request], Sequence[str]],
         temperature: float | int = 0.0,
         batch_size: int = 256,
@@ -57,6 +61,7 @@ class Reranker:
         self.trunks = tuple(trunks)
         self.token_scores = token_scores
         self.codec = codec
+        self.last_only = last_only
         self.temperature = temperature
         self.batch_size = batch_size
         self._proposals = proposals
@@ -84,17 +89,17 @@ class Reranker:
         return texts
 
     def scores(self, requests: Sequence[Request], proposed: Sequence[Sequence[str]]) -> list[Float64[np.ndarray, " P"]]:
-        """Return the summed token scores of each request's proposals."""
+        """Return the scores of each request's proposals."""
         rows = [self._row(request, text) for request, texts in zip(requests, proposed, strict=True) for text in texts]
         distinct = {row.key: row for row in rows}
         # Rows of similar length share a batch: histories of many episodes differ in length a lot.
         keys = sorted(distinct, key=lambda key: len(distinct[key].tokens))
-        summed: dict[bytes, float] = {}
+        found: dict[bytes, float] = {}
         for begin in range(0, len(keys), self.batch_size):
             part = keys[begin : begin + self.batch_size]
-            summed |= dict(zip(part, self._sums([distinct[key] for key in part]).tolist(), strict=True))
+            found |= dict(zip(part, self._scores([distinct[key] for key in part]).tolist(), strict=True))
         totals = iter(rows)
-        return [np.asarray([summed[next(totals).key] for _ in texts], dtype=np.float64) for texts in proposed]
+        return [np.asarray([found[next(totals).key] for _ in texts], dtype=np.float64) for texts in proposed]
 
     def _row(self, request: Request, text: str) -> TokenTrajectory:
         history = request.history
@@ -106,14 +111,15 @@ class Reranker:
             )
         return row
 
-    def _sums(self, rows: Sequence[TokenTrajectory]) -> Float[Tensor, " B"]:
-        """Sum the scores of each row's decisions; the rows are distinct, so a batch keeps their order."""
+    def _scores(self, rows: Sequence[TokenTrajectory]) -> Float[Tensor, " B"]:
+        """Score each row by its decisions; the rows are distinct, so a batch keeps their order."""
         device = next(self.trunks[0].parameters()).device
         batch = collate(rows, pad_id=self.codec.pad_id).to(device)
         with evaluation(self.trunks):
             hidden = [trunk(input_ids=batch.tokens, use_cache=False).last_hidden_state for trunk in self.trunks]
             scores = self.token_scores(tuple(h[batch.row, batch.position] for h in hidden), batch.action)
-        return torch.zeros(len(rows), device=device).index_add(0, batch.row, scores.float()).cpu()
+        counted = scores.float() * batch.ends_turn if self.last_only else scores.float()
+        return torch.zeros(len(rows), device=device).index_add(0, batch.row, counted).cpu()
 
     def _choose(self, request: Request, scores: Float64[np.ndarray, " P"]) -> int:
         if self.temperature == 0:

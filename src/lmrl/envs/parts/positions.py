@@ -18,6 +18,8 @@ except ImportError as error:
 
 EVALUATION_FILE = Path(__file__).with_name("endgames_645.txt")
 """The end games of the evaluation, made by `scripts/endgame_positions.py`; training never starts from them."""
+VALIDATION_FILE = Path(__file__).with_name("endgames_256.txt")
+"""As hard end games to choose checkpoints by, from the same script; none is one of the evaluation's, nor its image."""
 CHECKS_FILE = Path(__file__).with_name("checks_2000.txt")
 """Positions in which White is in check, with at most three legal moves, made by `scripts/chess_checks.py`."""
 INITIAL = "initial"
@@ -128,21 +130,21 @@ def _start(text: Any) -> str:
 
 
 @cache
-def _evaluation() -> tuple[str, ...]:
-    """Return the FENs of the evaluation, all sets of pieces together."""
-    return tuple(EVALUATION_FILE.read_text(encoding="ascii").split("\n")[:-1])
+def _listed(file: Path) -> tuple[str, ...]:
+    """Return the FENs of a file of our own, all sets of pieces together."""
+    return tuple(file.read_text(encoding="ascii").split("\n")[:-1])
 
 
 @cache
-def _evaluation_with(sets: frozenset[str]) -> tuple[str, ...]:
-    """Return the FENs of the evaluation that have one of these sets of pieces, written as by `pieces`."""
-    return tuple(fen for fen in _evaluation() if pieces(fen) in sets)
+def _listed_with(file: Path, sets: frozenset[str]) -> tuple[str, ...]:
+    """Return the FENs of a file of our own that have one of these sets of pieces, written as by `pieces`."""
+    return tuple(fen for fen in _listed(file) if pieces(fen) in sets)
 
 
 @cache
 def _placements() -> frozenset[str]:
     """Return where the pieces stand in each position of the evaluation."""
-    return frozenset(fen.split()[0] for fen in _evaluation())
+    return frozenset(fen.split()[0] for fen in _listed(EVALUATION_FILE))
 
 
 def is_of_evaluation(board: Board) -> bool:
@@ -194,7 +196,7 @@ class Starts:
         if not isinstance(positions, str):
             self.sets = tuple(map(_checked_set, positions))
             self.settings = list(self.sets)
-            self._listed = _evaluation_with(frozenset(map(_sorted, self.sets)))
+            self._listed = _listed_with(EVALUATION_FILE, frozenset(map(_sorted, self.sets)))
             if not self.sets:
                 raise ValueError("chess: positions is an empty list, name at least one set of pieces, as kQK")
         elif positions == CHECKS:
@@ -218,12 +220,16 @@ class Starts:
             ValueError: there are no evaluation positions with these sets of pieces.
         """
         if not self._listed:
-            known = ", ".join(sorted({pieces(fen) for fen in _evaluation()}))
+            known = ", ".join(sorted({pieces(fen) for fen in _listed(EVALUATION_FILE)}))
             raise ValueError(
                 f"chess: no evaluation position has the pieces {', '.join(self.sets)}, only {known} are there: "
                 "name a file of positions instead (task.env.positions=FILE)"
             )
         return self._listed
+
+    def validation(self) -> tuple[str, ...]:
+        """Return the FENs that checkpoints are chosen by; none where games start from a list, which has no others."""
+        return _listed_with(VALIDATION_FILE, frozenset(map(_sorted, self.sets)))
 
 
 def _sorted(piece_set: str) -> str:

@@ -1,0 +1,109 @@
+"""What data a method can learn from: its class declares it, and the settings of its data are held against that.
+
+Nothing here needs PyTorch, so that a user hears of it before anything is imported.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from lmrl.signatures import declared, signature_of
+
+
+class DataNeeds:
+    """What a method declares about its data; the defaults are those of a method that learns from any episodes."""
+
+    is_on_policy: ClassVar[bool] = False
+    """Whether it learns only from all episodes that its policy has just played: no fixed data, no replay, no filter."""
+    needs_groups: ClassVar[bool] = False
+    """Whether it compares the `group` episodes of a start, so that the data must have as many of each."""
+    needs_episodes: ClassVar[bool] = True
+    """Whether it learns from what episodes earn, and not from single turns that a filter takes out of them."""
+    batches_by: ClassVar[str | None] = None
+    """Name of the extra whose rows a batch must hold together, such as the `pair` of two compared episodes."""
+
+
+def unlearnable(config: Any, key: str = "") -> Iterator[str]:
+    """Yield what the methods of a configuration cannot learn from, wherever their stages stand in it.
+
+    Args:
+        config: plain dictionaries and values.
+        key: where `config` stands in the whole.
+    """
+    if not isinstance(config, Mapping):
+        return
+    module, data = config.get("module"), config.get("datamodule")
+    if isinstance(module, Mapping) and isinstance(data, Mapping) and signature_of(str(module.get("_target_"))):
+        yield from data_faults(_declared(str(module["_target_"])), module, data, key)
+    for name, part in config.items():
+        yield from unlearnable(part, f"{key}.{name}" if key else str(name))
+
+
+def data_faults(
+    needs: type[DataNeeds], module: Mapping[str, Any], data: Mapping[str, Any], key: str = "algo"
+) -> Iterator[str]:
+    """Yield what a method cannot learn from, each in one sentence.
+
+    Args:
+        needs: the method's class, or one that declares the same under the same name.
+        module: the method's settings.
+        data: the settings of its data module.
+        key: where the stage stands in the configuration.
+    """
+    name, place = needs.__name__, f"{key}.datamodule"
+    if needs.is_on_policy:
+        yield from _off_policy(name, data, place)
+        yield from _imitated(name, module, data, key)
+    if needs.needs_groups and data.get("group", 1) != module.get("group"):
+        yield (
+            f"{place}.group={data.get('group', 1)}: {name} compares the {module.get('group')} episodes of a start "
+            f"({key}.module.group), and the data must have as many of each; set both to the same number"
+        )
+    if needs.batches_by and data.get("group_by") != needs.batches_by:
+        yield (
+            f"{place}.group_by={data.get('group_by')}: {name} compares rows of one {needs.batches_by}, so a batch must "
+            f"hold all of them; use lmrl.datamodules.grouped.GroupedDataModule with group_by={needs.batches_by}"
+        )
+    chosen = data.get("filter")
+    target = str(chosen.get("_target_")) if isinstance(chosen, Mapping) else ""
+    if needs.needs_episodes and declared(target, "takes_turns"):
+        yield (
+            f"{place}.filter={target}: it takes single turns out of episodes, but {name} learns from what "
+            f"whole episodes earn; set {place}.filter=null, or use another filter"
+        )
+
+
+def _off_policy(name: str, data: Mapping[str, Any], place: str) -> Iterator[str]:
+    """Yield what brings other episodes than the ones that the policy has just played, or not all of these."""
+    why = f"{name} learns only from all episodes that its policy has just played"
+    if "rollouts" not in data:
+        yield f"{place}._target_={data.get('_target_')}: {why}; use lmrl.datamodules.online.OnlineDataModule"
+    if data.get("capacity") is not None:
+        yield f"{place}.capacity={data['capacity']}: {why}, not from older rounds; set {place}.capacity=null"
+    if data.get("filter") is not None:
+        yield (
+            f"{place}.filter: {why}, and compares the good ones with the bad ones; set {place}.filter=null "
+            "(algo=online_filtered_bc imitates the best episodes)"
+        )
+
+
+def _imitated(name: str, module: Mapping[str, Any], data: Mapping[str, Any], key: str) -> Iterator[str]:
+    """Yield demonstrations that nothing imitates, and an imitation of none."""
+    count, weight = data.get("demonstrations") or 0, module.get("imitation_weight")
+    if count and not weight:
+        instead = "" if weight is None else f", or {key}.module.imitation_weight above 0"
+        yield (
+            f"{key}.datamodule.demonstrations={count}: {name} does not imitate, and its policy has not played these "
+            f"episodes; set {key}.datamodule.demonstrations=0{instead}"
+        )
+    if weight and not count:
+        yield (
+            f"{key}.module.imitation_weight={weight}: there is nothing to imitate; set {key}.datamodule.demonstrations "
+            "above 0"
+        )
+
+
+def _declared(target: str) -> type[DataNeeds]:
+    """Return a class that declares what the one of this dotted name does, as its source says."""
+    names = [name for name in vars(DataNeeds) if not name.startswith("_")]
+    found = {name: value for name in names if (value := declared(target, name)) is not None}
+    return type(target.rpartition(".")[2], (DataNeeds,), found)

@@ -101,13 +101,8 @@ class Algorithm(pl.LightningModule, DataNeeds, ABC):
         if self.rerank is None:
             return self.sampler()
         trunks = tuple(trunk(lm) for lm in self.acting_lms())
-        return Reranker(
-            trunks=trunks,
-            token_scores=self.token_scores,
-            codec=self.codec,
-            last_only=self.scores_last_token,
-            **self.rerank,
-        )
+        scoring: Any = {"token_scores": self.token_scores, "last_only": self.scores_last_token}
+        return Reranker(trunks=trunks, codec=self.codec, **scoring, **self.rerank)
 
     def sampler(self) -> LanguageModelPolicy:
         """Return the policy that samples token by token, whether or not it is the one that acts."""

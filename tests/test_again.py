@@ -94,9 +94,9 @@ def test_runs_without_records_of_their_beginning_are_known_by_their_folder(folde
 
 def test_mistakes_are_told_in_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "mode=evla is unknown (did you mean eval?)" in refused("mode=evla", f"run={folder}", capsys=capsys)
-    assert "go with run=FOLDER" in refused("mode=eval", "task=maze", capsys=capsys)
-    assert "go with run=FOLDER" in refused(f"run={folder}", "task=maze", capsys=capsys)
-    assert "it has no config.yaml" in refused("mode=eval", f"run={tmp_path}", capsys=capsys)
+    assert "need run=FOLDER" in refused("mode=eval", "task=maze", capsys=capsys)
+    assert "need run=FOLDER" in refused(f"run={folder}", "task=maze", capsys=capsys)
+    assert "no config.yaml in it" in refused("mode=eval", f"run={tmp_path}", capsys=capsys)
     assert "takes only key=value, not -m" in refused("mode=eval", f"run={folder}", "-m", capsys=capsys)
     assert "evaluation.repeats" in refused("mode=eval", f"run={folder}", "evaluation.repeats=0", capsys=capsys)
     assert "evaluatoin" in refused("mode=eval", f"run={folder}", "evaluatoin.repeats=1", capsys=capsys)

@@ -117,8 +117,8 @@ def test_the_card_says_what_it_is(exported: Callable) -> None:
     ("change", "message"),
     [
         (lambda says: says | {"format": 2}, r"player\.json has format 2, but this version reads 1"),
-        (lambda says: says | {"reranks": True}, "chooses among proposals"),
-        (lambda says: "{", r"player\.json is damaged: line 1 is no JSON"),
+        (lambda says: says | {"reranks": True}, "a reranking policy cannot be loaded"),
+        (lambda says: "{", r"player\.json is damaged: line 1 is not JSON"),
     ],
 )
 def test_what_cannot_be_loaded_is_told(exported: Callable, change: Callable, message: str) -> None:
@@ -130,7 +130,7 @@ def test_what_cannot_be_loaded_is_told(exported: Callable, change: Callable, mes
 
 
 def test_another_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"is no exported policy: it has no player\.json"):
+    with pytest.raises(FileNotFoundError, match=r"is not an exported policy: it has no player\.json"):
         load_policy(tmp_path)
 
 
@@ -139,5 +139,5 @@ def test_reranking_is_told_when_it_is_exported(exported: Callable) -> None:
     assert found.module.decoding == Decoding()
     found.module.rerank = {"proposals": ["move up\n"]}
     write_player(found.folder, found.module, task="maze", memory=1)
-    with pytest.raises(ValueError, match="chooses among proposals"):
+    with pytest.raises(ValueError, match="a reranking policy cannot be loaded"):
         load_policy(found.folder)

@@ -99,12 +99,12 @@ def load_exported(folder: Path) -> Exported:
     """
     folder = folder.expanduser().resolve()
     if not (folder / PLAYER).is_file():
-        raise FileNotFoundError(f"{folder} is no exported policy: it has no {PLAYER}")
+        raise FileNotFoundError(f"{folder} is not an exported policy: it has no {PLAYER}")
     says = _read(folder / PLAYER)
     if says.get("format") != _FORMAT:
         raise ValueError(f"{folder / PLAYER} has format {says.get('format')!r}, but this version reads {_FORMAT}")
     if says["reranks"]:
-        raise ValueError(f"{folder}: this policy chooses among proposals, which only its run's folder knows; name that")
+        raise ValueError(f"{folder}: a reranking policy cannot be loaded from its export; pass its run folder instead")
     codec = tokenizer.load(path=str(folder))
     lm = pretrained(codec, path=str(folder)).eval()
     trunks, next_logits = (trunk(lm),), partial(_plain, lm)
@@ -128,7 +128,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is damaged: line {error.lineno} is no JSON; export the policy again") from error
+        raise ValueError(f"{file} is damaged: line {error.lineno} is not JSON; export the policy again") from error
 
 
 def _plain(lm: nn.Module, hidden: tuple[Tensor, ...]) -> Tensor:

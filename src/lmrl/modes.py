@@ -1,4 +1,4 @@
-"""What `run.py` does beside running an experiment: `mode=eval`, `mode=replay` and `mode=data`. Needs no torch."""
+"""The other modes of `run.py`: `mode=eval`, `mode=replay` and `mode=data`. Needs no torch."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ def _again(mode: str, run: str | None, rest: list[str]) -> None:
     if mode not in MODES:
         raise ConfigError(f"mode={mode} is unknown{suggest(mode, list(MODES))}:\n{_USAGE}")
     if run is None or mode == "train":
-        raise ConfigError(f"mode=eval and mode=replay go with run=FOLDER or run=MLFLOW_ID:\n{_USAGE}")
+        raise ConfigError(f"mode=eval and mode=replay need run=FOLDER or run=MLFLOW_ID:\n{_USAGE}")
     flags = [text for text in rest if text.startswith("-")]
     if flags:
         raise ConfigError(f"mode={mode} takes only key=value, not {' '.join(flags)}")

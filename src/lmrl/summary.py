@@ -75,17 +75,22 @@ def build_summary(
     return {**head, **blocks, "error": error, "versions": versions(), "git_commit": git_commit()}
 
 
-def write_unfinished(folder: Path, **known: Any) -> None:
-    """Write the summary.json of a run that failed or was interrupted.
+def write_unfinished(folder: Path, error: BaseException, **known: Any) -> None:
+    """Write the summary.json of a run that failed or was interrupted, and say what is left of it.
 
     Args:
         folder: the run's folder.
+        error: what ended it.
         known: as `build_summary` takes it.
     """
+    status: Status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+    reason = f"{type(error).__name__}: {error}".splitlines()[0] if status == "failed" else None
     try:
-        write_json(build_summary(**known), folder / "summary.json")
-    except OSError as error:  # a full disk must not hide why the run ended
-        print(f"{folder / 'summary.json'} cannot be written: {error}", file=sys.stderr)
+        write_json(build_summary(status=status, error=reason, **known), folder / "summary.json")
+    except OSError as problem:  # a full disk must not hide why the run ended
+        print(f"{folder / 'summary.json'} cannot be written: {problem}", file=sys.stderr)
+    kept = "checkpoints are kept" if any(folder.glob("checkpoints/*.ckpt")) else "no checkpoint was written yet"
+    print(f"{status}: {kept} in {folder}; run the same command with resume=true to continue", file=sys.stderr)
 
 
 def write_json(value: Any, path: Path) -> None:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf, open_dict
 from lmrl.checks import ConfigError
 from lmrl.report.groups import settings_of
 from lmrl.report.runs import Run
-from lmrl.runs import WITHOUT_EFFECT, config_hash, decisive, flat, lies_in, open_run
+from lmrl.runs import WITHOUT_EFFECT, config_hash, decisive, experiment_hash, flat, lies_in, open_run
 from lmrl.sweeps.jobs import has_effect
 
 EXPERIMENTS = {
@@ -108,3 +108,12 @@ def test_resuming_tells_in_what_the_newest_run_differs(
     assert f"note: {folder} is an unfinished run of this configuration; resume=true continues it" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    "said", [["task=maze", "algo=ilql"], ["task=maze", "algo=prompted", "algo.policy.endpoint.model=m"]]
+)
+def test_seeds_of_one_experiment_have_one_digest(compose: Callable, said: list[str]) -> None:
+    zero, one, other = (resolved(compose(*said, *more)) for more in (["seed=0"], ["seed=1"], ["task.memory=3"]))
+    assert experiment_hash(zero) == experiment_hash(one) != experiment_hash(other)
+    assert config_hash(zero) != config_hash(one)

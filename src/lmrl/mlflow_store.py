@@ -5,6 +5,8 @@ import json
 import logging
 import os
 import re
+import shlex
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +16,11 @@ from typing import Any
 
 from filelock import FileLock
 
+from lmrl.mlflow_moved import HOME_TAG, follow
+
 SQLITE = "sqlite:///"
+COMMAND = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1"
+"""Starts MLflow's interface, without the processes that it starts for language models as judges."""
 VIEW = "methods"
 """The name of a ready view of each experiment: `&viewStateShareKey=methods` behind the experiment's address."""
 _PASSWORD = re.compile(r":[^:@/]+@")
@@ -33,8 +39,22 @@ ENVIRONMENT = {
     # A server that is away is asked again by the run's outbox, which says so; MLflow's own repetitions are silent.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 """What MLflow reads when it is imported, unless the user has set it."""
+_ALWAYS = {
+    # Else traces get their ids from the generator that a run seeds: runs of one seed would take each other's episodes,
+    # and MLflow's draws, in a thread of its own, would change what others draw.
+    "MLFLOW_TRACE_USE_ISOLATED_RANDOM_ID_GENERATOR": "true",
+}
+"""The same, whatever the user has set."""
+
+
+def prepare_environment() -> None:
+    """Set what MLflow reads when it is imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    os.environ.update(_ALWAYS)
 
 
 @dataclass(frozen=True)
@@ -77,27 +97,35 @@ class Store:
                 # The first process creates the database; others that start at the same time would break it.
                 self.artifacts.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(self.artifacts / ".database.lock"))
+            if self._database is not None:
+                follow(self._database)
             return self._open(experiment)
 
-    def page(self, experiment_id: str, run_id: str) -> str:
-        """Return what to type, and what to open then, to see a run."""
-        start, kind = f"/#/experiments/{experiment_id}/runs", "?workflowType=machine_learning"
-        page, view = f"{start}/{run_id}{kind}", f"{start}{kind}&viewStateShareKey={VIEW}"
-        if self.artifacts is None:
-            home = self.tracking_uri.rstrip("/")
-            return f"{home}{page}, all methods of the task: {home}{view}"
-        shown = _PASSWORD.sub(":...@", self.tracking_uri)
-        if shown.startswith(SQLITE):
-            database = Path(shown.removeprefix(SQLITE))
-            shown = f"{SQLITE}{database.relative_to(Path.cwd()) if database.is_relative_to(Path.cwd()) else database}"
-        home = "http://localhost:5000"
-        start = f"mlflow ui --workers 1 --backend-store-uri {shown} and open"
-        return f"{start} {home}{page}, for all methods of the task {home}{view}"
+    def pages(self, experiment_id: str, run_id: str) -> dict[str, str]:
+        """Return what to type, and what to open then, to see a run and to compare it with the task's other ones."""
+        runs, kind = f"/#/experiments/{experiment_id}/runs", "?workflowType=machine_learning"
+        home, command = self.tracking_uri.rstrip("/"), {}
+        if self.artifacts is not None:
+            shown = _PASSWORD.sub(":...@", self.tracking_uri)
+            if self._database is not None:
+                here = self._database.is_relative_to(Path.cwd())
+                shown = f"{SQLITE}{self._database.relative_to(Path.cwd()) if here else self._database}"
+            home = "http://localhost:5000"
+            command = {"MLflow": f"{COMMAND} --backend-store-uri {shlex.quote(shown)}"}
+        return command | {
+            "this run": f"{home}{runs}/{run_id}{kind}",
+            "all methods": f"{home}{runs}{kind}&viewStateShareKey={VIEW}",
+        }
+
+    @property
+    def _database(self) -> Path | None:
+        """The SQLite file. `None`: another kind of store."""
+        is_file = self.tracking_uri.startswith(SQLITE)
+        return Path(self.tracking_uri.removeprefix(SQLITE)) if is_file else None
 
     def _open(self, experiment: str) -> tuple[Any, str]:
         """Connect while no other process creates the database."""
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        prepare_environment()
         from mlflow.tracking import MlflowClient
 
         # It would announce at the end of the program that it flushes what has been flushed.
@@ -110,6 +138,8 @@ class Store:
             # Sorts the experiment under the interface's "Model training" and not under its tools for chat applications.
             client.set_experiment_tag(created, "mlflow.experimentKind", "custom_model_development")
             client.set_experiment_tag(created, f"mlflow.sharedViewState.{VIEW}", _methods())
+            if self._database is not None:
+                client.set_experiment_tag(created, HOME_TAG, str(self._database))
             return client, created
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
@@ -117,16 +147,26 @@ class Store:
 
 
 def _methods() -> str:
-    """Return a view of an experiment as MLflow's interface keeps it: methods by score, with means over their runs."""
-    columns = ["final/score", "final/return_mean", "final/success_rate", "final/paper/score"]
+    """Return a saved view of an experiment, as MLflow's interface keeps it: methods by score, means over their seeds.
+
+    Only runs of the task as it is can be compared; smoke runs, changed tasks and re-evaluations are left out. Runs of
+    one method with different settings are different rows.
+    """
+    columns = ["score", "return", "success", "final/paper/score"]
+    keys = ("algo", "configuration")
     view = {
-        **{"searchFilter": "", "startTime": "ALL", "lifecycleFilter": "Active", "modelVersionFilter": "All Runs"},
-        **{"orderByKey": "metrics.`final/score`", "orderByAsc": False, "datasetsFilter": []},
+        **{"searchFilter": "tags.comparable = 'true'", "startTime": "ALL", "lifecycleFilter": "Active"},
+        **{"modelVersionFilter": "All Runs", "datasetsFilter": []},
+        **{"orderByKey": "metrics.`score`", "orderByAsc": False},
         "selectedColumns": [*(f"metrics.`{name}`" for name in columns), "tags.`seed`"],
-        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "algo"}]},
+        "groupBy": {
+            "aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": key} for key in keys]
+        },
         **{"runsExpanded": {}, "runsPinned": [], "runsHidden": [], "viewMaximized": False, "runListHidden": False},
-    }
-    return "deflate;" + base64.b64encode(zlib.compress(json.dumps(view).encode())).decode()
+    }  # fmt: skip
+    state = "deflate;" + base64.b64encode(zlib.compress(json.dumps(view).encode())).decode()
+    now = int(time.time() * 1000)
+    return json.dumps({"name": "Methods, best first", "createdAt": now, "updatedAt": now, "state": state})
 
 
 def adopt(client: Any, run_id: str, parent: str | None) -> None:

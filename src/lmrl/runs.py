@@ -36,6 +36,8 @@ WITHOUT_EFFECT = (
 
 Runs that differ in nothing else are one experiment: `resume=true` finds them, and a report counts them together.
 """
+SEEDS = ("seed", "model.lm.seed", "*.endpoint.seed")
+"""Where a configuration says a run's seed."""
 _LOCK = ".lock"
 _HELD: dict[Path, FileLock] = {}
 """The folders that this process writes to. The system frees a lock when its process ends, however it ends."""
@@ -44,6 +46,12 @@ _HELD: dict[Path, FileLock] = {}
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return a digest of what a run computes; equal configurations on other hardware have equal digests."""
     return hashlib.sha256(json.dumps(decisive(config), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def experiment_hash(config: Mapping[str, Any]) -> str:
+    """Return a digest of what runs compute that differ in nothing but the seed."""
+    what = {key: value for key, value in decisive(config).items() if not lies_in(key, SEEDS)}
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def lies_in(key: str, parts: Iterable[str]) -> bool:

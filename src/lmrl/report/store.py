@@ -2,7 +2,6 @@
 
 import atexit
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,13 +10,12 @@ from typing import Any
 
 import yaml
 
+from lmrl.mlflow_store import prepare_environment
 from lmrl.recorded import PROVENANCE
 from lmrl.report.runs import Run, Status, identity, progress, without_password
 
 EXPERIMENTS = "lmrl/"
 """The names of lmrl's experiments begin so."""
-ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-"""What MLflow reads when it is imported, unless the user has set it."""
 _SQLITE = "sqlite:///"
 _CURVES = ("eval/", "collect/")
 _STATUS: dict[str, Status] = {"FINISHED": "finished", "KILLED": "interrupted", "FAILED": "failed"}
@@ -41,8 +39,7 @@ def runs_in_store(
     # MLflow would make a new database where there is none.
     if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
         raise FileNotFoundError(f"--mlflow {uri}: there is no file {uri.removeprefix(_SQLITE)}")
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    prepare_environment()
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 

@@ -1,0 +1,50 @@
+"""Lets an MLflow database move with its project: what it says about files follows it to another folder.
+
+MLflow writes down absolute addresses. In a copied or moved project they would lead into the old folder, and new runs
+would be written there.
+"""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+HOME_TAG = "lmrl.database"
+"""The tag of an experiment that says where its database was when it was last opened."""
+_ADDRESSES = (
+    ("experiments", "artifact_location", "1"),
+    ("runs", "artifact_uri", "1"),
+    ("logged_models", "artifact_location", "1"),
+    ("trace_tags", "value", "key = 'mlflow.artifactLocation'"),
+)
+"""Tables, columns and rows with addresses of files."""
+_FOLDERS = (("tags", "value", "key = 'output_folder'"),)
+"""Those with plain paths."""
+
+
+def follow(database: Path) -> None:
+    """Rewrite the addresses of a database that was moved or copied, if they led into its old folder.
+
+    Files that were elsewhere, on another disk for example, stay there.
+
+    Args:
+        database: the SQLite file, with its whole path.
+    """
+    if not database.exists():
+        return
+    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+        tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+        if not {"experiment_tags", "experiments"} <= tables:
+            return
+        homes = connection.execute("select distinct value from experiment_tags where key = ?", [HOME_TAG]).fetchall()
+        for home in {Path(value).parent for (value,) in homes} - {database.parent}:
+            for places, old, new in (
+                (_ADDRESSES, home.as_uri(), database.parent.as_uri()),
+                (_FOLDERS, str(home), str(database.parent)),
+            ):
+                for table, column, rows in (place for place in places if place[0] in tables):
+                    connection.execute(
+                        f"update {table} set {column} = ? || substr({column}, ?) "
+                        f"where {rows} and substr({column}, 1, ?) = ?",
+                        [f"{new}/", len(old) + 2, len(old) + 1, f"{old}/"],
+                    )
+        connection.execute("update experiment_tags set value = ? where key = ?", [str(database), HOME_TAG])

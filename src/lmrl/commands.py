@@ -48,12 +48,29 @@ def compose_run(overrides: Sequence[str], folder: Path | None = None) -> Any:
         FileNotFoundError: there is no configuration folder.
         ConfigError: a value is missing or impossible.
     """
-    from hydra import compose, initialize_config_dir
-
-    with initialize_config_dir(str(configuration_folder(folder).resolve()), version_base="1.3"):
-        cfg = compose("config", overrides=[*overrides, "hydra.searchpath=[]"])
+    cfg = compose_unchecked(overrides, folder)
     check_config(cfg)
     return cfg
+
+
+def compose_unchecked(overrides: Sequence[str], folder: Path | None = None) -> Any:
+    """Return the configuration of a run, in which values may be missing; Hydra may be running a program meanwhile.
+
+    Raises:
+        FileNotFoundError: there is no configuration folder.
+        HydraException: a choice or a key does not exist.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    place = str(configuration_folder(folder).resolve())
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(place, version_base="1.3"):
+            return compose("config", overrides=[*overrides, "hydra.searchpath=[]"])
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def guarded(work: Callable[[], object]) -> int:

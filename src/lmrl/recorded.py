@@ -2,16 +2,23 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from lmrl.checks import ConfigError, check_config
-from lmrl.commands import compose_run
+from lmrl.commands import compose_run, compose_unchecked
+from lmrl.runs import decisive, lies_in
 
 PROVENANCE = "provenance.json"
+SMOKE = "smoke"
+"""The experiment whose runs show that everything works and learn nothing."""
+ENVIRONMENT = ("task.env", "task.evaluation.env", "evaluation.env", "task.score")
+"""Parts of a configuration that make the reported number one of another task."""
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _ABSENT = object()
 
@@ -115,6 +122,41 @@ def changed_values(before: dict[str, Any], after: dict[str, Any], prefix: str = 
         elif old is _ABSENT or old != new:
             found[f"{prefix}{key}"] = new
     return found
+
+
+def changes_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what decides a run's results and is not the default of its task, method and model, by dotted name.
+
+    The seed is left out. A value that the run does not have is `None`.
+
+    Args:
+        config: the run's resolved configuration, in plain containers.
+        choices: its choices of `task`, `algo` and `model`.
+
+    Returns:
+        `None`: the defaults cannot be composed here, for example those of a task in another folder.
+    """
+    try:
+        chosen = [f"{group}={choices[group]}" for group in ("task", "algo", "model")]
+        defaults = _plain(compose_unchecked([*chosen, f"seed={config['seed']}"]))
+    except (KeyError, OSError, HydraException, OmegaConfBaseException):
+        return None
+    ours, theirs = decisive(config), decisive(defaults)
+    return {key: ours.get(key) for key in sorted({*ours, *theirs} - {"seed"}) if ours.get(key) != theirs.get(key)}
+
+
+def environment_changes(changed: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return those of a run's changes that make its number one of another task."""
+    return {key: value for key, value in (changed or {}).items() if lies_in(key, ENVIRONMENT)}
+
+
+def is_comparable(record: Mapping[str, Any]) -> bool:
+    """Tell by a run's provenance whether its number may be ranked among those of its task.
+
+    Smoke runs, re-evaluations and runs of a changed environment may not.
+    """
+    is_smoke = (record.get("choices") or {}).get("experiment") == SMOKE
+    return record.get("kind", "run") == "run" and not is_smoke and not environment_changes(record.get("changed"))
 
 
 def _named_values(changes: Sequence[str], after: DictConfig) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""In what a run differs from the defaults of its task, method and model, and what may be compared with what."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from lmrl.commands import compose_run
+from lmrl.recorded import changes_of, environment_changes, is_comparable
+
+CHOICES = {"task": "maze", "algo": "ilql", "model": "tiny"}
+
+
+def changes(*overrides, algo="ilql"):
+    config = OmegaConf.to_container(compose_run(["task=maze", f"algo={algo}", *overrides]), resolve=True)
+    return changes_of(config, CHOICES | {"algo": algo})
+
+
+def test_the_defaults_of_a_task_and_method_are_no_changes():
+    # The seed, places and hardware change no configuration, nor does a tuned file (conf/tuned/maze_bc.yaml).
+    assert changes("seed=3", "data_dir=/tmp/x", "hardware=cpu", "tracking=none", "resume=true") == {}
+    assert changes(algo="bc") == {}
+
+
+def test_what_the_command_line_changed_is_told_with_its_values():
+    found = changes("algo.steps=100", "task.env.max_steps=20", "evaluation.env={reward:illegal_penalty}")
+    assert found["algo.steps"] == 100
+    assert found["task.env.max_steps"] == 20
+    assert environment_changes(found) == {"task.env.max_steps": 20, "evaluation.env.reward": "illegal_penalty"}
+    assert environment_changes(changes("algo.steps=100")) == {}
+    # A key that is gone has no value any more.
+    assert changes("~task.evaluation", "evaluation.repeats=32") == {"task.evaluation.repeats": None}
+
+
+def test_an_experiment_changes_what_its_file_says():
+    found = changes("experiment=smoke")
+    assert found["algo.steps"] == 20
+    assert found["evaluation.repeats"] == 1
+    assert environment_changes(found) == {}
+
+
+def test_a_pair_that_cannot_be_composed_here_has_no_known_defaults():
+    config = OmegaConf.to_container(compose_run(["task=maze", "algo=ilql"]), resolve=True)
+    assert changes_of(config, CHOICES | {"task": "somebodys_own"}) is None
+    assert changes_of(config, {"task": "maze"}) is None
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"kind": "run", "changed": {}}, True),
+        ({"kind": "run", "changed": {"algo.steps": 100}, "choices": {"experiment": None}}, True),
+        ({"kind": "run", "changed": {"algo.steps": 20}, "choices": {"experiment": "smoke"}}, False),
+        ({"kind": "run", "changed": {"task.env.max_steps": 20}}, False),
+        ({"kind": "run", "changed": {"evaluation.env.opponent.skill": 5}}, False),
+        ({"kind": "run", "changed": {"task.score.max": 5}}, False),
+        ({"kind": "evaluation", "changed": {}}, False),
+        ({"kind": "run", "changed": None}, True),
+        ({}, True),
+    ],
+)
+def test_smoke_runs_evaluations_and_changed_tasks_are_not_comparable(record, expected):
+    assert is_comparable(record) is expected
+
+
+def test_a_program_that_hydra_runs_can_compose_another_configuration(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import hydra\nfrom hydra.core.hydra_config import HydraConfig\n"
+        f"@hydra.main(version_base='1.3', config_path={str(Path('conf').resolve())!r}, config_name='config')\n"
+        "def main(cfg):\n"
+        "    from lmrl.recorded import changes_of\n    from omegaconf import OmegaConf\n"
+        "    choices = HydraConfig.get().runtime.choices\n"
+        "    print(changes_of(OmegaConf.to_container(cfg, resolve=True), choices))\n"
+        "    print(HydraConfig.get().runtime.choices.task)\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, program, "task=maze", "algo=bc", "algo.steps=7"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["{'algo.steps': 7}", "maze"]

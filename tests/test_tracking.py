@@ -19,7 +19,8 @@ from lmrl.scores import Anchors
 from lmrl.summary import build_summary
 from lmrl.text.trajectory import Trajectory, Turn
 from lmrl.tracking import CsvTracker, MetricsFile, NoTracker, RunIdentity, final_metrics
-from lmrl.tracking.mlflow import MLflowTracker, flatten
+from lmrl.tracking.facts import flatten
+from lmrl.tracking.mlflow import MLflowTracker
 
 IDENTITY = RunIdentity("toy", "bc", "tiny", 0, "3fa9c1deadbeef", "1", "feed0123456789ab")
 CONFIG = {"seed": 0, "task": {"env": {"_target_": "x.Y", "size": 4}, "memory": None}, "algo": {"lr": 0.5, "on": True}}
@@ -187,7 +188,8 @@ def test_mlflow_records_the_whole_run(tracker, client, tmp_path):
     assert artifacts == {"config.yaml", "figures", "figures/picture.png"}
     assert log.metrics is not None
     assert log.metrics.rows()[0] == {"step": 7, "train/loss": 0.5, "eval/return_mean": -2.0}
-    assert run.info.run_id in (tracker.place or "")
+    assert run.info.run_id in tracker.places["this run"]
+    assert {"return": -1.0, "score": 75.0, "success": 1.0}.items() <= run.data.metrics.items()
 
 
 def test_mlflow_shows_episodes_as_conversations(tracker, client, tmp_path):
@@ -204,12 +206,16 @@ def test_mlflow_shows_episodes_as_conversations(tracker, client, tmp_path):
     assert {a.name: a.feedback.value for a in trace.info.assessments} == {"return": -1.0, "success": True}
     root, first, second = trace.data.spans
     assert root.inputs == {"messages": [{"role": "user", "content": "left or right?\n"}]}
-    assert [m["role"] for m in root.outputs["messages"]] == ["assistant", "user", "assistant", "user"]
-    assert (first.name, first.parent_id) == ("left", root.span_id)
+    assert root.outputs["messages"] == [
+        {"role": "assistant", "content": "left\n\nreward -1"},
+        {"role": "user", "content": "again?\n"},
+        {"role": "assistant", "content": "right\n\nreward 0"},
+        {"role": "user", "content": "won\n"},
+    ]
+    assert (first.name, first.parent_id) == ("left · -1", root.span_id)
     assert second.inputs == {"messages": [{"role": "user", "content": "again?\n"}]}
-    assert second.outputs == {"messages": [{"role": "assistant", "content": "right\n"}]}
-    assert first.attributes["reward"] == -1
-    assert list(first.attributes["tokens"]) == [3, 4]
+    assert second.outputs == {"messages": [{"role": "assistant", "content": "right\n"}], "reward": 0}
+    assert (first.attributes["reward"], first.attributes["log_prob"]) == (-1, -0.75)
 
 
 def test_no_recorded_episode_lacks_its_turns(tmp_path):
@@ -258,6 +264,7 @@ def test_mlflow_marks_an_interrupt(tracker, client, tmp_path):
         raise KeyboardInterrupt
     run = client.get_run(run_id(tmp_path))
     assert (run.info.status, run.data.tags["status"]) == ("KILLED", "interrupted")
+    assert run.data.tags["mlflow.note.content"].startswith("Interrupted. The same command with `resume=true`")
 
 
 @pytest.mark.slow

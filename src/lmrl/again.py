@@ -75,7 +75,7 @@ def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
     write_json({"run": str(folder), "changes": list(changes)}, place / "changes.json")
     write_text(OmegaConf.to_yaml(cfg, resolve=True), place / "config.yaml")
     where = _track(folder, place, config, cfg, summary, evaluation)
-    print_summary(summary, {"folder": place, "run": folder} | ({"MLflow": where} if where else {}))
+    print_summary(summary, {"folder": place, "run": folder} | where)
     _compare_evaluations(folder, place, changes)
     return float(summary["eval"]["return_mean"])
 
@@ -129,7 +129,7 @@ def _track(
     cfg: DictConfig,
     summary: Mapping[str, Any],
     evaluation: Evaluation,
-) -> str | None:
+) -> dict[str, str]:
     """Record an evaluation in the tracker, in MLflow as a run below the one that it evaluates; return where it is."""
     note = folder / "mlflow.json"
     if note.exists():
@@ -140,7 +140,7 @@ def _track(
         for path in (place / "summary.json", place / "transcripts.jsonl", place / "changes.json"):
             log.log_file(path)
         log.log_evaluation(evaluation, memory=cfg.task.memory)
-        return log.place
+        return dict(log.places)
 
 
 def _tell_differences(recorded: dict[str, Any], cfg: DictConfig, **known: str) -> None:

@@ -116,7 +116,7 @@ def run_as(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]
         return float("nan"), None
     parts = {"folder": folder} | {name: folder / name for name in ("figures", "records", "policy")}
     files = {name: place for name, place in parts.items() if place.exists()}
-    print_summary(summary, files | ({"MLflow": log.place} if log.place else {}))
+    print_summary(summary, files | dict(log.places))
     return float(summary["eval"]["return_mean"]), folder
 
 

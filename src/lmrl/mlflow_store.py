@@ -8,7 +8,7 @@ import re
 import shlex
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +85,12 @@ class Store:
             return cls(tracking_uri, place)
         return cls(f"{SQLITE}{Path(tracking_uri.removeprefix(SQLITE)).resolve()}", place)
 
-    def open(self, experiment: str) -> tuple[Any, str]:
+    def open(self, experiment: str, note: Callable[[], str] = str) -> tuple[Any, str]:
         """Connect, and find or create an experiment.
+
+        Args:
+            experiment: its name.
+            note: makes what people read above the runs of a new one.
 
         Returns:
             MLflow's client, and the experiment's id.
@@ -99,7 +103,7 @@ class Store:
                 stack.enter_context(FileLock(self.artifacts / ".database.lock"))
             if self._database is not None:
                 follow(self._database)
-            return self._open(experiment)
+            return self._open(experiment, note)
 
     def pages(self, experiment_id: str, run_id: str) -> dict[str, str]:
         """Return what to type, and what to open then, to see a run and to compare it with the task's other ones."""
@@ -123,7 +127,7 @@ class Store:
         is_file = self.tracking_uri.startswith(SQLITE)
         return Path(self.tracking_uri.removeprefix(SQLITE)) if is_file else None
 
-    def _open(self, experiment: str) -> tuple[Any, str]:
+    def _open(self, experiment: str, note: Callable[[], str]) -> tuple[Any, str]:
         """Connect while no other process creates the database."""
         prepare_environment()
         from mlflow.tracking import MlflowClient
@@ -138,6 +142,7 @@ class Store:
             # Sorts the experiment under the interface's "Model training" and not under its tools for chat applications.
             client.set_experiment_tag(created, "mlflow.experimentKind", "custom_model_development")
             client.set_experiment_tag(created, f"mlflow.sharedViewState.{VIEW}", _methods())
+            client.set_experiment_tag(created, "mlflow.note.content", note())
             if self._database is not None:
                 client.set_experiment_tag(created, HOME_TAG, str(self._database))
             return client, created

@@ -99,9 +99,10 @@ class Sweep:
             return
         self._shown = True
         print_tables(self.folder.name, self.jobs, self._console)
-        places = {"sweep": short(self.folder.path)} | ({"MLflow": self._parent.place} if self._parent.place else {})
+        places = {"sweep": short(self.folder.path)} | dict(self._parent.places)
+        width = max(map(len, places))
         for name, place in places.items():
-            self._console.print(f"[dim]{name:<6}[/]  {place}", soft_wrap=True, highlight=False)
+            self._console.print(f"[dim]{name:<{width}}[/]  {place}", soft_wrap=True, highlight=False)
         if any(job.status != "finished" for job in self.jobs):
             self._console.print("the same command runs what is not finished", soft_wrap=True)
 

@@ -21,8 +21,8 @@ class Parent:
 
     environment: Mapping[str, str] = {}
     """What the jobs' processes must find."""
-    place: str | None = None
-    """Where a person finds it."""
+    places: Mapping[str, str] = {}
+    """Where a person finds it, by what is there."""
 
     def begin(self, jobs: Sequence[Job]) -> None:
         """Begin, or go on."""
@@ -70,7 +70,7 @@ class MLflowParent(Parent):
             found = self._client.search_runs([experiment], query, max_results=1)
             self._run_id = found[0].info.run_id if found else self._create(experiment)
             self.environment = {PARENT: self._run_id}
-            self.place = self._store.page(experiment, self._run_id)
+            self.places = self._store.pages(experiment, self._run_id)
         self._client.update_run(self._run_id, status="RUNNING")
 
     def record(self, jobs: Sequence[Job]) -> None:
@@ -105,6 +105,7 @@ class MLflowParent(Parent):
     def _create(self, experiment: str) -> str:
         commit = git_commit()
         tags = {
+            "kind": "sweep",
             "sweep_id": self._digest[:12],
             "command": self._command,
             "output_folder": str(self._folder.resolve()),

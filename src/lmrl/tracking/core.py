@@ -80,8 +80,10 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: Mapping[str, float | int], step: int | None = None) -> None:
         """Append the metrics of one step."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # JSON knows neither NaN nor infinity: such a number is null.
+        known = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step or 0, **metrics}) + "\n")
+            file.write(json.dumps({"step": step or 0, **known}, allow_nan=False) + "\n")
 
     def forget_from(self, step: int) -> None:
         """Drop what was logged at this step and later, when a training goes on from a checkpoint made there.
@@ -164,9 +166,9 @@ class Tracker:
         return [] if self.metrics is None else [self.metrics]
 
     @property
-    def place(self) -> str | None:
-        """Where a person finds the run, for the table at its end. `None`: only in its folder."""
-        return None
+    def places(self) -> Mapping[str, str]:
+        """Where a person finds the run, by what is there, for the table at its end. Empty: only in its folder."""
+        return {}
 
     def start(self, identity: RunIdentity, config: Mapping[str, Any], folder: Path, resume: bool) -> None:
         """Begin a run, or go on with one; `run` calls this."""

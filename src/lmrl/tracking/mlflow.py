@@ -2,11 +2,10 @@
 
 import json
 import os
-import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,12 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lmrl.evaluation import Evaluation
 from lmrl.mlflow_store import PARENT, PARENT_TAG, Store, adopt
-from lmrl.provenance import git_commit
-from lmrl.rollout import Start
-from lmrl.summary import Status, messages, write_json
-from lmrl.text.trajectory import Trajectory, view
+from lmrl.summary import Status, write_json
 from lmrl.tracking.core import RunIdentity, Tracker
+from lmrl.tracking.episodes import TraceOwner, end_tracing, log_episode
+from lmrl.tracking.facts import LONGEST_VALUE, flatten, rounded, run_tags, task_note
 from lmrl.tracking.outbox import Outbox
 
-LONGEST_VALUE = 250
-"""Lightning and older servers cut parameters here; what is longer is only in the configuration file."""
 STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 PATIENCE = 300.0
 """Seconds that the end of a run waits for an MLflow that does not answer."""
@@ -49,7 +45,7 @@ class RunLogger(MLFlowLogger):
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        points = [Metric(name, float(value), now, step or 0) for name, value in metrics.items()]
+        points = [Metric(name, rounded(value), now, step or 0) for name, value in metrics.items()]
         self._send(lambda: self._sender.log_batch(self.run_id, metrics=points))
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -89,7 +85,6 @@ class MLflowTracker(Tracker):
         """MLflow's name of the run. `None`: no run has begun."""
         self._tags = dict(tags or {})
         self._client: Any = None
-        self._source: Any = None
         self._logger: RunLogger | None = None
         self._experiment_id = ""
         self._identity: RunIdentity | None = None
@@ -101,24 +96,19 @@ class MLflowTracker(Tracker):
         return [*super().loggers, *([] if self._logger is None else [self._logger])]
 
     @property
-    def place(self) -> str | None:
+    def places(self) -> Mapping[str, str]:
         """What to type, and what to open then, to see the run."""
-        if self.run_id is None:
-            return None
-        return self._store.page(self._experiment_id, self.run_id)
+        return {} if self.run_id is None else self._store.pages(self._experiment_id, self.run_id)
 
     def start(self, identity: RunIdentity, config: Mapping[str, Any], folder: Path, resume: bool) -> None:
         """Create the run, or open again the one whose id the folder keeps in `mlflow.json`."""
-        self._client, self._experiment_id = self._store.open(f"lmrl/{identity.task}")
-        from mlflow.entities import AssessmentSource
-
-        self._source = AssessmentSource("CODE", "lmrl")
+        self._client, self._experiment_id = self._store.open(f"lmrl/{identity.task}", lambda: task_note(config))
         self._identity = identity
         note = folder / "mlflow.json"
         self.run_id = self._previous(note) if resume else None
         if self.run_id is None:
             parent = {PARENT_TAG: os.environ[PARENT]} if PARENT in os.environ else {}
-            tags = {**_tags(identity, folder), **parent, **self._tags}
+            tags = {**run_tags(identity, config, folder), **parent, **self._tags}
             self.run_id = self._client.create_run(self._experiment_id, tags=tags, run_name=identity.name).info.run_id
         else:
             self._client.update_run(self.run_id, status="RUNNING")
@@ -145,6 +135,13 @@ class MLflowTracker(Tracker):
         dataset = entities.DatasetInput(entities.Dataset(**described), [context])
         self._outbox.put(lambda: self._client.log_inputs(self.run_id, [dataset]))
 
+    def log_results(self, summary: Mapping[str, Any]) -> None:
+        """Record the numbers of summary.json, and once more under short names those that people sort by."""
+        found = summary["eval"]
+        short = {"return": found["return_mean"], "score": found["score"], "success": found["success_rate"]}
+        self.log_metrics({name: value for name, value in short.items() if value is not None}, step=0)
+        super().log_results(summary)
+
     def log_file(self, path: Path, folder: str = "") -> None:
         """Keep a copy of a file with the run, in a folder of its artifacts."""
         self._outbox.put(lambda: self._client.log_artifact(self.run_id, str(path), folder or None))
@@ -162,13 +159,15 @@ class MLflowTracker(Tracker):
         episodes = list(zip(evaluation.starts, evaluation.trajectories, strict=True))
         count = min(self.max_traces, len(episodes))
         session = f"{self._identity.name} {name}" if self._identity else name
+        where = TraceOwner(self._experiment_id, str(self.run_id))
 
         def send() -> None:
             self._client.get_run(self.run_id)  # traces that do not arrive raise nothing
             mlflow.set_tracking_uri(self._store.tracking_uri)
             for index in (i * len(episodes) // count for i in range(count)):
-                self._log_trace(index, *episodes[index], memory, session)
+                log_episode(where, index, *episodes[index], memory, session)
             mlflow.flush_trace_async_logging()
+            end_tracing()
 
         self._outbox.put(send)
 
@@ -187,6 +186,8 @@ class MLflowTracker(Tracker):
         if ended or self.status is None:
             return
         said = self.status
+        if said == "interrupted":  # which MLflow shows as "Killed"
+            self.log_note("Interrupted. The same command with `resume=true` continues it.")
         self._outbox.put(lambda: self._client.set_tag(self.run_id, "status", said))
         self._outbox.put(lambda: self._client.set_terminated(self.run_id, STATUS[said]))
         if self._is_away or not self._outbox.flush(PATIENCE):
@@ -223,40 +224,6 @@ class MLflowTracker(Tracker):
         for first in range(0, len(new), 100):  # the most that one call takes
             self._client.log_batch(self.run_id, params=new[first : first + 100])
 
-    def _log_trace(self, index: int, start: Start, trajectory: Trajectory, memory: int | None, session: str) -> None:
-        """Record one episode as a trace; its times are those of recording, for episodes are played side by side."""
-        import mlflow
-        from mlflow.entities.trace_location import MlflowExperimentLocation
-
-        chat = messages(trajectory)
-        success, total, turns = bool(trajectory.info.get("success", False)), trajectory.total_reward, trajectory.length
-        outcome = f"return {total:g}, {'success' if success else 'no success'}, {turns} turns"
-        where = ", ".join(f"{key} {value}" for key, value in start.options.items()) or f"seed {start.seed}"
-        with mlflow.start_span(
-            f"episode {index}: {outcome}",
-            span_type="AGENT",
-            attributes={"seed": start.seed, "start": str(dict(start.options)), "return": total},
-            trace_destination=MlflowExperimentLocation(self._experiment_id),
-            run_id=self.run_id,
-        ) as root:
-            mlflow.update_current_trace(
-                tags={"return": f"{total:g}", "success": str(success).lower(), "turns": str(turns)},
-                session_id=session,
-                request_preview=where,
-                response_preview=f"{outcome} … {chat[-1]['content'].strip()}",
-            )
-            root.set_inputs({"messages": chat[:1]})
-            for position, turn in enumerate(trajectory.turns):
-                if turn.is_action:
-                    shown = view(trajectory.turns[:position], memory)
-                    said = {"reward": turn.reward, "tokens": turn.tokens, "log_probs": turn.log_probs}
-                    with mlflow.start_span(turn.text.strip() or "(nothing)", "CHAT_MODEL", said) as span:
-                        span.set_inputs({"messages": chat[position - len(shown) : position]})
-                        span.set_outputs({"messages": chat[position : position + 1]})
-            root.set_outputs({"messages": chat[1:], "return": total})
-            for name, value in (("return", total), ("success", success)):
-                mlflow.log_feedback(trace_id=root.trace_id, name=name, value=value, source=self._source)
-
 
 def _is_final(error: Exception) -> bool:
     """Tell whether an error would come again: a mistake, and not an MLflow that is away or busy."""
@@ -265,35 +232,3 @@ def _is_final(error: Exception) -> bool:
     if isinstance(error, MlflowException):
         return error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
     return not isinstance(error, ConnectionError | TimeoutError)
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the scalars of a nested configuration with dotted names, without Hydra's own keys and long values."""
-    for key, value in config.items():
-        name = re.sub(r"[^\w.\-/ ]", "_", f"{prefix}{key}")
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        elif not str(key).startswith("_"):
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
-            if len(text) < LONGEST_VALUE:
-                yield name, text
-
-
-def _tags(identity: RunIdentity, folder: Path) -> dict[str, str]:
-    """Return what a run can be searched by."""
-    commit = git_commit()
-    return {
-        "task": identity.task,
-        "algo": identity.algo,
-        "model": identity.model,
-        "seed": str(identity.seed),
-        "config_hash": identity.config_hash[:12],
-        "env_version": identity.env_version,
-        "dataset": identity.dataset_fingerprint[:12],
-        "output_folder": str(folder.resolve()),
-        "mlflow.user": os.environ.get("USER", ""),
-        "mlflow.source.name": "run.py",
-        "mlflow.source.type": "LOCAL",
-        **({} if commit is None else {"mlflow.source.git.commit": commit.removesuffix("-dirty")}),
-        **({} if commit is None else {"mlflow.source.git.dirty": str(commit.endswith("-dirty")).lower()}),
-    }

@@ -1,0 +1,97 @@
+"""What MLflow is told about a run besides its numbers: tags, parameters, and a note about the task."""
+
+import importlib
+import inspect
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lmrl.provenance import git_commit
+from lmrl.recorded import PROVENANCE, is_comparable
+from lmrl.runs import UNREAD, experiment_hash, lies_in
+from lmrl.tracking.core import RunIdentity
+
+LONGEST_VALUE = 250
+"""Lightning and older servers cut parameters here; what is longer is only in the configuration file."""
+_NO_PARAMETERS = (
+    *UNREAD,
+    *("resume", "data_dir", "runs_dir", "tracking", "launcher", "task.dataset.root", "*.cache"),
+    *("task.prompt", "task.partner_prompt", "*.prompt", "*.examples"),
+)
+"""Parts of the configuration that are no parameters to compare runs by: places, texts, and what runs do not read."""
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the scalars of a nested configuration with dotted names, without long values and what no run is told by."""
+    for key, value in config.items():
+        if lies_in(f"{prefix}{key}", _NO_PARAMETERS):
+            continue
+        name = re.sub(r"[^\w.\-/ ]", "_", f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        elif not str(key).startswith("_"):
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            if len(text) < LONGEST_VALUE:
+                yield name, text
+
+
+def run_tags(identity: RunIdentity, config: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Return what a run can be searched by."""
+    commit, record = git_commit(), _record(folder)
+    changed = ", ".join(record.get("changed") or {})
+    return {
+        "task": identity.task,
+        "algo": identity.algo,
+        "model": identity.model,
+        "seed": str(identity.seed),
+        "kind": str(record.get("kind", "run")),
+        "experiment": str((record.get("choices") or {}).get("experiment") or ""),
+        "changed": changed if len(changed) < LONGEST_VALUE else f"{changed[: LONGEST_VALUE - 4]} ...",
+        "comparable": str(is_comparable(record)).lower(),
+        "configuration": experiment_hash(config)[:6],
+        "config_hash": identity.config_hash[:12],
+        "env_version": identity.env_version,
+        "dataset": identity.dataset_fingerprint[:12],
+        "output_folder": str(folder.resolve()),
+        "mlflow.user": os.environ.get("USER", ""),
+        "mlflow.source.name": "run.py",
+        "mlflow.source.type": "LOCAL",
+        **({} if commit is None else {"mlflow.source.git.commit": commit.removesuffix("-dirty")}),
+        **({} if commit is None else {"mlflow.source.git.dirty": str(commit.endswith("-dirty")).lower()}),
+    }
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """Return what the run's folder says about its beginning, if anything."""
+    file = folder / PROVENANCE
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def task_note(config: Mapping[str, Any]) -> str:
+    """Return what people read above a task's runs: what the task is, and the published numbers."""
+    task = config.get("task") or {}
+    known = task.get("paper") or {}
+    paper = [f"| {algo} | {row.get('return')} | {row.get('score')} |" for algo, row in known.items()]
+    table = ["Published (arXiv 2311.18232, GPT-2):", "", "| method | return | score |", "|---|---:|---:|", *paper, ""]
+    view = "Which method is best: *Views*, then *Methods, best first*."
+    described = _docstring(str((task.get("env") or {}).get("_target_", "")))
+    return "\n".join([described.split("\n\n")[0], "", *(table if paper else []), view])
+
+
+def _docstring(target: str) -> str:
+    """Return the documentation of a class by its dotted name; nothing where it cannot be imported."""
+    module, _, name = target.rpartition(".")
+    try:
+        return inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
+    except (ImportError, AttributeError, ValueError):
+        return ""
+
+
+def rounded(value: float) -> float:
+    """Return a number with six significant digits, as many as people compare; whole numbers stay as they are."""
+    number = float(value)
+    return number if not math.isfinite(number) or number.is_integer() else float(f"{number:.6g}")

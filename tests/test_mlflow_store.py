@@ -1,0 +1,155 @@
+"""What an MLflow store keeps of several runs: each its own episodes, in the folder of its project, ranked with its like."""
+
+import base64
+import json
+import random
+import shutil
+import sqlite3
+import zlib
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from omegaconf import OmegaConf
+from test_tracking import CONFIG, EVALUATION, IDENTITY, SUMMARY
+
+from lmrl.mlflow_moved import HOME_TAG
+from lmrl.mlflow_store import Store
+from lmrl.tracking.facts import flatten, rounded, task_note
+from lmrl.tracking.mlflow import MLflowTracker
+
+
+def record(project: Path, name: str, provenance: dict[str, Any] | None = None) -> str:
+    """Record a run of seed 0 with three episodes in a project's store; return its id."""
+    random.seed(0)
+    folder = project / "runs" / name
+    folder.mkdir(parents=True)
+    (folder / "provenance.json").write_text(json.dumps(provenance or {}))
+    tracker = MLflowTracker(
+        tracking_uri=f"sqlite:///{project}/mlflow.db", artifacts=str(project / "mlartifacts"), max_traces=3
+    )
+    with tracker.run(IDENTITY, config=CONFIG, folder=folder) as log:
+        log.log_evaluation(EVALUATION, memory=1)
+        log.log_results(SUMMARY)
+        log.log_file(folder / "provenance.json")
+    return json.loads((folder / "mlflow.json").read_text())["run_id"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with two runs of one seed, one of them a smoke run."""
+    project = tmp_path_factory.mktemp("project")
+    record(project, "first", {"kind": "run", "choices": {"experiment": None}, "changed": {"algo.lr": 0.5}})
+    record(project, "second", {"kind": "run", "choices": {"experiment": "smoke"}, "changed": {}})
+    return project
+
+
+def counted(database: Path, query: str) -> list[Any]:
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_runs_of_one_seed_keep_their_own_episodes(project: Path) -> None:
+    """An episode is a span, two actions below it, and two assessments: return and success."""
+    database = project / "mlflow.db"
+    owners = counted(
+        database,
+        "select value, count(*) from trace_request_metadata where key = 'mlflow.sourceRun' group by value",
+    )
+    assert sorted(count for _, count in owners) == [3, 3]
+    assert counted(database, "select count(*) from spans group by trace_id") == [(3,)] * 6
+    assert counted(database, "select count(*) from assessments group by trace_id") == [(2,)] * 6
+
+
+def test_recording_draws_no_random_number_of_the_run(project: Path, tmp_path: Path) -> None:
+    random.seed(0)
+    expected = random.random()
+    record(shutil.copytree(project, tmp_path / "project"), "third")
+    assert random.random() == expected
+
+
+def test_tags_say_which_runs_can_be_compared(project: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    [experiment] = [one for one in client.search_experiments() if one.name == "lmrl/toy"]
+    found = {Path(run.data.tags["output_folder"]).name: run.data.tags
+             for run in client.search_runs([experiment.experiment_id])}  # fmt: skip
+    assert (found["first"]["comparable"], found["first"]["changed"]) == ("true", "algo.lr")
+    assert (found["second"]["comparable"], found["second"]["experiment"]) == ("false", "smoke")
+    assert found["first"]["configuration"] == found["second"]["configuration"]
+    view = json.loads(experiment.tags["mlflow.sharedViewState.methods"])
+    state = json.loads(zlib.decompress(base64.b64decode(view["state"].removeprefix("deflate;"))))
+    assert view["name"] == "Methods, best first"
+    shown = client.search_runs([experiment.experiment_id], state["searchFilter"])
+    assert [Path(run.data.tags["output_folder"]).name for run in shown] == ["first"]
+    assert [key["groupByData"] for key in state["groupBy"]["groupByKeys"]] == ["algo", "configuration"]
+    assert state["orderByKey"] == "metrics.`score`"
+
+
+def test_a_copied_project_writes_into_itself_and_keeps_its_episodes(project: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(project, tmp_path / "a copy")
+    before = sorted(path for path in project.rglob("*") if not path.name.startswith("mlflow.db"))
+    record(copied, "third")
+    assert sorted(path for path in project.rglob("*") if not path.name.startswith("mlflow.db")) == before
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{copied}/mlflow.db")
+    [experiment] = [one for one in client.search_experiments() if one.name == "lmrl/toy"]
+    assert experiment.artifact_location == (copied / "mlartifacts" / "lmrl" / "toy").as_uri()
+    assert experiment.tags[HOME_TAG] == str(copied / "mlflow.db")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 3
+    for run in runs:
+        assert Path(run.data.tags["output_folder"]).parent == copied / "runs"
+        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["config.yaml", "provenance.json"]
+        assert Path(client.download_artifacts(run.info.run_id, "provenance.json")).is_relative_to(copied)
+    assert len(client.search_traces(locations=[experiment.experiment_id])) == 9
+    assert counted(copied / "mlflow.db", f"select count(*) from trace_tags where value like '%{project}/%'") == [(0,)]
+
+
+def test_files_elsewhere_stay_there(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    Store.named(f"sqlite:///{old}/m.db", str(tmp_path / "disk")).open("lmrl/toy")
+    shutil.copytree(old, new)
+    client, found = Store.named(f"sqlite:///{new}/m.db", str(tmp_path / "disk")).open("lmrl/toy")
+    assert client.get_experiment(found).artifact_location == (tmp_path / "disk" / "lmrl" / "toy").as_uri()
+
+
+def test_numbers_are_rounded_as_people_read_them() -> None:
+    assert [rounded(value) for value in (-6.840000152587891, 99.99671743, 1234567, 2.0e-7, 0.1)] == [
+        -6.84, 99.9967, 1234567, 2.0e-7, 0.1,
+    ]  # fmt: skip
+    assert str(rounded(float("nan"))) == "nan"
+
+
+def resolved(cfg: Any) -> dict[str, Any]:
+    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+
+
+def test_parameters_are_what_runs_can_be_compared_by(compose: Callable) -> None:
+    names = set(dict(flatten(resolved(compose("task=guess_my_city", "algo=ppo")))))
+    assert {"seed", "algo.module.clip", "algo.steps", "hardware.precision", "task.memory"} <= names
+    noise = ("task.paper", "task.prompt", "task.players", "task.dataset.published", "tracking", "launcher", "data_dir",
+             "runs_dir", "task.dataset.root", "task.partner_prompt", "task.importer")  # fmt: skip
+    assert not [name for name in names if name.startswith(noise)]
+
+
+def test_a_tasks_note_has_the_published_numbers(compose: Callable) -> None:
+    note = task_note(resolved(compose("task=maze", "algo=bc")))
+    assert "maze" in note.splitlines()[0].lower()
+    assert "| ilql | -6.97 | 99.9 |" in note
+    assert "*Methods, best first*" in note
+
+
+def test_an_address_opens_model_training_and_the_view() -> None:
+    pages = Store.named(f"sqlite:///{ROOT}/some where/mlflow.db", "a").pages("7", "abc")
+    assert pages["MLflow"].startswith("MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 ")
+    assert "'sqlite:///" in pages["MLflow"], "a space is quoted"
+    assert pages["this run"] == "http://localhost:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
+    assert pages["all methods"].endswith("/7/runs?workflowType=machine_learning&viewStateShareKey=methods")
+    assert list(Store.named("http://server:1", "a").pages("7", "abc")) == ["this run", "all methods"]

@@ -16,6 +16,8 @@ NonNegative = Annotated[float | int, Field(ge=0, allow_inf_nan=False)]
 """[0, inf)"""
 Share = Annotated[float | int, Field(ge=0, le=1)]
 """[0, 1]"""
+Chance = Annotated[float | int, Field(ge=0, lt=1)]
+"""[0, 1): a probability of dropout."""
 PositiveShare = Annotated[float | int, Field(gt=0, le=1)]
 """(0, 1]: a discount, or how far a target network follows."""
 OpenShare = Annotated[float | int, Field(gt=0, lt=1)]

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lmrl.hyperparameters import Chance
 from lmrl.models.tokenizer import check_path
 from lmrl.models.window import readable
 from lmrl.text.codec import Codec
@@ -105,7 +106,7 @@ def _configuration(positions: str, width: int, common: dict[str, Any]) -> Any:
 
 
 def pretrained(
-    codec: Codec, *, path: str, lora: Mapping[str, Any] | None = None, dropout: float | None = 0.0
+    codec: Codec, *, path: str, lora: Mapping[str, Any] | None = None, dropout: Chance | None = 0.0
 ) -> nn.Module:
     """Load a causal language model from the Hub or a folder, with room for the tokenizer's pad token.
 
@@ -113,8 +114,8 @@ def pretrained(
         codec: the tokenizer that goes with it.
         path: Hub id or folder.
         lora: arguments of `peft.LoraConfig`, to train low-rank adapters instead of all weights. `None`: all weights.
-        dropout: probability of all dropout; 0 switches it off, layers that are left out by chance included, and keeps
-            the log-probabilities of rollouts and training equal. `None` leaves the model's own.
+        dropout: probability of all dropout, below 1; 0 switches it off, layers that are left out by chance included,
+            and keeps the log-probabilities of rollouts and training equal. `None` leaves the model's own.
 
     Raises:
         ValueError: no such model, an architecture without a causal-LM form, one that does not pass the probe of what

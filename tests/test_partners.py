@@ -961,7 +961,7 @@ def test_the_prompt_of_a_task_fits_its_environment(conf: Path, server: Server, t
     cfg = composed(conf, *chosen, f"partner.endpoint.base_url={server.url}")
     env = instantiate(cfg.task.env)()
     assert type(env.partner) is EndpointPartner
-    for said in ("Yes.", "No, it is not.", "I am \u201ca model\u201d.\nreally \U0001f600", "", "Yes\n" * 99):
+    for said in ("Yes.", "No, it is not.", "I am \u201ca model\u201d.\nreally \U0001f600", "Yes\n" * 99):
         server.usual = say(said)
         env.reset(seed=3)
         for utterance in ("Is it a good one?\n", "", "x" * 900 + "\n"):

@@ -357,7 +357,10 @@ def test_waits_grow_up_to_a_limit_and_are_never_shorter_than_asked() -> None:
 def test_an_endpoint_that_stays_broken_is_an_error_and_not_a_reward(server: Server) -> None:
     server.usual = refuse(500, "the disk\n is full")
     policy = player(server)
-    said = f"the model 'm' does not answer: POST {server.url}/chat/completions failed 3 times: 500 Internal Server Error: the disk is full"
+    said = (
+        f"the model 'm' does not answer: POST {server.url}/chat/completions failed 3 times: "
+        "500 Internal Server Error: the disk is full"
+    )
     with pytest.raises(EndpointError) as caught:
         rollout(Maze, policy, [Start(0)], memory=1)
     assert str(caught.value) == said

@@ -1,14 +1,17 @@
 """Tests of what is an answer of an endpoint and what is not, for the agent and for a partner alike."""
 
 import json
+import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from servers import Behaviour, Handler, Server, completion, refuse, say, serving
 
+from lmrl.checks import ConfigError, check_config
+from lmrl.play.__main__ import main as play
 from lmrl.policies.chat import EndpointError
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.policies.partners import EndpointPartner, PartnerError
@@ -225,3 +228,56 @@ def test_an_endpoint_without_a_system_role_is_told_in_the_first_turn(
         policy.act([Request((ASKED.history[0], Turn("Is it blue?\n", is_action=False)))])
         assert len(server.seen) == 3, f"the {name} remembers it"
     assert not rejects_system('{"error": {"message": "the system is overloaded", "type": "server"}}')
+
+
+# What a command says.
+
+
+def test_each_failed_attempt_is_told_in_a_line(server: Server, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    server.usual = refuse(503, "loading\nthe model")
+    with pytest.raises(PartnerError):
+        policies(server, tmp_path / "r.sqlite")["partner"].act([ASKED])
+    lines = capfd.readouterr().err.splitlines()
+    begin = f"POST {server.url}/chat/completions: 503 Service Unavailable: loading the model; attempt"
+    assert [line.rpartition(" in ")[0] for line in lines] == [f"{begin} 2 of 3", f"{begin} 3 of 3"]
+
+
+def test_an_unreachable_or_refusing_partner_ends_play_in_one_sentence(
+    server: Server, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+        server.usual = refuse(401, "no such key")
+        for url, retries, cause in (
+            (nobody, 1, "failed 2 times: ConnectError: "),
+            (server.url, 0, ": 401 Unauthorized (is the key in OPENAI_API_KEY right?): no such key"),
+        ):
+            arguments = ["partner=endpoint", "partner.endpoint.model=m", f"partner.endpoint.base_url={url}",
+                         f"partner.endpoint.retries.max={retries}", "partner.endpoint.retries.first=0",
+                         f"data_dir={tmp_path}", "--player", "expert", "--episodes", "1"]  # fmt: skip
+            assert play(["task=twenty_questions", *arguments]) == 1
+            told = capfd.readouterr().err.splitlines()
+            assert len(told) == retries + 1
+            assert told[-1].startswith(f"error: the partner 'm' does not answer: POST {url}/chat/completions")
+            assert cause in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["task=twenty_questions", "partner=local"], "partner.model is missing: set partner.model=..."),
+        (["task=twenty_questions", "partner=endpoint"], "partner.endpoint.model is missing: set"),
+        (["task=maze", "partner=endpoint", "partner.endpoint.model=m"], "partner: the task maze has no partner"),
+        (["task=maze", "partner=local", "partner.model=m"], "partner: the task maze has no partner"),
+    ],
+)
+def test_a_partner_that_cannot_be_is_told_by_its_key(
+    compose: Callable, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, arguments: list[str], message: str
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert play([*arguments, "--player", "random"]) == 1
+    assert capfd.readouterr().err.startswith(f"error: {message}")
+    with pytest.raises(ConfigError) as caught:
+        check_config(compose(*arguments, "algo=bc"))
+    assert str(caught.value).startswith(message)

@@ -17,8 +17,7 @@ from typing import Any
 
 import httpx2
 
-from lmrl.checks import ConfigError
-from lmrl.hyperparameters import Count, Positive, PositiveCount, checked
+from lmrl.hyperparameters import ConfigError, Count, Positive, PositiveCount, checked
 from lmrl.policies.chat_answer import Answer, NoAnswer, read_completion
 from lmrl.policies.chat_settings import (
     NAME,

@@ -106,7 +106,7 @@ class ModelPartner(ABC):
     def _keep(self, replies: Mapping[str, str]) -> dict[str, str]:
         """Put replies on disk, if that is wanted, and return what is there now."""
         # A small local model may end its reply at once: that is silence, and not worth keeping.
-        spoken = {key: reply for key, reply in replies.items() if unspeakable(reply) is None}
+        spoken = {key: reply for key, reply in replies.items() if reply.strip()}
         return {} if self.cache is None else self.cache.put(spoken, model=self._identity["model"])
 
     @abstractmethod

@@ -3,6 +3,7 @@
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from lmrl.modes import dispatch
@@ -12,17 +13,12 @@ from lmrl.sweeps.command import defer
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float:
     """Run what the configuration names, and return its objective (so that sweepers can read it)."""
-    # Needs no torch: mistakes are answered at once.
-    from lmrl.checks import ConfigError, check_config, check_environments
+    from lmrl.preflight import preflight
 
-    try:
-        check_config(cfg)
-        check_environments(cfg)
-        from lmrl.experiment import run
+    preflight(cfg, HydraConfig.get().runtime.choices)  # needs no torch: mistakes are answered at once
+    from lmrl.experiment import run
 
-        return run(cfg)
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
+    return run(cfg)
 
 
 def train() -> None:

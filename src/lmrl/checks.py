@@ -1,38 +1,17 @@
 """Find mistakes in a configuration before anything heavy is imported: nothing here needs PyTorch."""
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lmrl.hyperparameters import Count, Positive, PositiveCount, objection
-from lmrl.signatures import objections
+from lmrl.faults import faults
 
 
 class ConfigError(Exception):
     """A mistake in what the user asked for, said in one sentence."""
-
-
-_Rate: TypeAlias = Positive | None
-_Number: TypeAlias = PositiveCount | None
-
-_KINDS: dict[str, Any] = {
-    "seed": Count,
-    "resume": bool,
-    "evaluation.checkpoint": Literal["best", "latest"],
-    "algo.lr_scale": _Rate,
-    "model.optimizer.lr": _Rate,
-} | dict.fromkeys(
-    (
-        "algo.steps", "algo.steps_per_epoch", "algo.accumulate", "evaluation.repeats", "evaluation.episodes",
-        "evaluation.slots", "validation.every_n_epochs", "validation.repeats", "validation.episodes",
-        "hardware.num_nodes", "task.max_new_tokens", "task.memory",
-    ),
-    _Number,
-)  # fmt: skip
-"""What the values that belong to no `_target_` may be."""
 
 
 def check_config(cfg: DictConfig) -> None:
@@ -42,14 +21,10 @@ def check_config(cfg: DictConfig) -> None:
         ConfigError: a value is missing, refers to nothing, or is out of its range; the message names it.
     """
     try:
-        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'the configuration'}: {str(error).splitlines()[0]}") from error
-    for key, kind in _KINDS.items():
-        said = objection(OmegaConf.select(cfg, key), kind)
-        if said:
-            raise ConfigError(f"{key} {said}")
-    for said in objections(config):
+    for said in faults(config):
         raise ConfigError(said)
 
 

@@ -14,12 +14,16 @@ def configuration_folder(folder: Path | None) -> Path:
     Raises:
         FileNotFoundError: there is none.
     """
-    beside_sources = Path(__file__).resolve().parents[2] / "conf"
-    places = [folder] if folder else [Path.cwd() / "conf", beside_sources]
+    places = [folder] if folder else [Path.cwd() / "conf", beside_sources()]
     found = next((place for place in places if (place / "task").is_dir()), None)
     if found is None:
         raise FileNotFoundError(f"no configuration folder with a task group: looked at {', '.join(map(str, places))}")
     return found
+
+
+def beside_sources() -> Path:
+    """Return the place of the configuration folder in a checkout."""
+    return Path(__file__).resolve().parents[2] / "conf"
 
 
 def compose_task(overrides: Sequence[str], folder: Path | None = None) -> Any:
@@ -66,6 +70,9 @@ def guarded(work: Callable[[], object]) -> int:
     except (HydraException, OmegaConfBaseException, ConfigError, ValueError, OSError, ImportError) as error:
         # Hydra wraps what a constructor complained of; the complaint itself is what helps.
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
-        print(f"error: {cause}", file=sys.stderr)
+        from lmrl.mistakes import in_our_words
+
+        known = isinstance(cause, HydraException | OmegaConfBaseException)
+        print(f"error: {in_our_words(cause, beside_sources()) if known else cause}", file=sys.stderr)
         return 1
     return 0

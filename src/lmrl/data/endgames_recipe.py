@@ -31,7 +31,7 @@ class RandomizedEndgames:
         trajectories: how many games there are, images too.
         seed: seed of everything.
         depth: how far Stockfish looks, in half-moves.
-        max_moves: turns after which a recording is cut off.
+        max_moves: turns after which a recording is cut off; the environment's own limit counts too.
         episodes_per_start: how many games in a row begin with the same position, for methods that compare such games.
         images: how many images of each game are stored in a row, from 1 (the game alone) to 8: without pawns, a turned
             or mirrored game is as good as another one, and needs no engine.
@@ -57,13 +57,13 @@ class RandomizedEndgames:
         game = game_of(env, Chess)
         if images > IMAGES:
             raise ValueError(f"endgames data: images must be from 1 to {IMAGES}, got {images}")
-        if max_moves > game.max_moves:
-            raise ValueError(
-                f"endgames data: max_moves must be from 1 to the environment's {game.max_moves}, got {max_moves}"
-            )
         self.task, self.env_version = task, game.version
         self._game, self._trajectories, self._seed, self._depth = game, trajectories, seed, depth
-        self._max_moves, self._episodes_per_start, self._images = max_moves, episodes_per_start, images
+        self._max_moves, self._episodes_per_start, self._images = (
+            min(max_moves, game.max_moves),
+            episodes_per_start,
+            images,
+        )
         self._played: tuple[int, Trajectory] | None = None
         self._random = RandomMover()
 

@@ -1,10 +1,12 @@
 """Tokenizers: one built from the task's own text, or the one that belongs to a pretrained model."""
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from lmrl.hub import check_path
+from lmrl.hyperparameters import PathText, Text
 from lmrl.text.codec import Codec
 
 PAD = "<|pad|>"
@@ -16,9 +18,9 @@ _ENOUGH = 20_000
 def build(
     texts: Iterable[str],
     *,
-    vocab_size: int = 512,
-    token_ends: str | None = None,
-    runs_before: str | None = None,
+    vocab_size: Annotated[int, Field(ge=300, le=10**7)] = 512,
+    token_ends: Text | None = None,
+    runs_before: Text | None = None,
     whole: bool = False,
 ) -> Codec:
     """Build a byte-level tokenizer from the texts of a task.
@@ -120,7 +122,7 @@ def _runs(before: str) -> tuple[Any, list[Any]]:
     return normalizers.Sequence(spread), [decoders.Replace(dots, n) for n, dots in runs.items()]
 
 
-def load(texts: Iterable[str] = (), *, path: str) -> Codec:
+def load(texts: Iterable[str] = (), *, path: PathText) -> Codec:
     """Load the tokenizer of a pretrained model from the Hub or a folder, and give it a pad token if it has none.
 
     `texts` are ignored: a pretrained tokenizer does not depend on the task.
@@ -139,20 +141,3 @@ def load(texts: Iterable[str] = (), *, path: str) -> Codec:
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.add_special_tokens({"pad_token": PAD})
     return Codec(tokenizer)
-
-
-def check_path(path: str) -> None:
-    """Fail early and clearly for a model folder that does not exist.
-
-    A name like `gpt2` or `owner/model` is left to the Hub (or its local cache); anything that looks like a path of
-    this machine must exist.
-
-    Raises:
-        ValueError: the folder does not exist or is no model folder.
-    """
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or (os.sep != "/" and os.sep in path)
-    folder = Path(path).expanduser()
-    if looks_local and not folder.is_dir():
-        raise ValueError(f"model.path={path!r}: there is no such folder")
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(f"model.path={path!r}: the folder has no config.json, so it is not a saved model")

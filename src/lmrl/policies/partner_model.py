@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lmrl.hub import check_path
 from lmrl.models.backbone import window
-from lmrl.models.tokenizer import check_path
 from lmrl.policies.decoding import Decoding, sample
 from lmrl.policies.partner_prompt import Message, plain
 from lmrl.policies.randomness import Uniforms

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lmrl.hyperparameters import PositiveCount, checked
+from lmrl.hyperparameters import PathText, PositiveCount, Text, checked
 from lmrl.policies.chat import Chat, ChatEndpoint, EndpointError
 from lmrl.policies.chat_settings import NAME, Retries
 from lmrl.policies.core import Action, Request
@@ -144,7 +144,7 @@ class EndpointPartner(ModelPartner):
         prompt: Mapping[str, Any] | None,
         endpoint: Mapping[str, Any],
         first_line: bool = False,
-        cache: str | None = None,
+        cache: PathText | None = None,
     ) -> None:
         self._arguments = {"sampling": {"temperature": 0.0, "max_tokens": 128}, **endpoint}
         self.endpoint, self.first_line = _connect(self._arguments), first_line
@@ -216,17 +216,17 @@ class LocalPartner(ModelPartner):
         self,
         *,
         prompt: Mapping[str, Any] | None,
-        model: str,
-        revision: str | None = None,
+        model: PathText,
+        revision: Text | None = None,
         sampling: Mapping[str, Any] | None = None,
         max_new_tokens: PositiveCount = 128,
         max_prompt_tokens: PositiveCount | None = None,
         chat: bool | None = None,
         first_line: bool | None = None,
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-        device: str = "auto",
+        device: Text = "auto",
         batch_size: PositiveCount = 32,
-        cache: str | None = None,
+        cache: PathText | None = None,
     ) -> None:
         try:
             decoding = Decoding(**{"temperature": 0.0, **(sampling or {})})

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from lmrl.checks import ConfigError, check_config, explain_failure
+from lmrl.preflight import expand_home
 from lmrl.runs import RunFolders, config_hash, run_name
 from lmrl.sweeps.jobs import Command, Job, group_of
 from lmrl.sweeps.parent import Parent, parent_of
@@ -52,7 +53,7 @@ class Sweep:
         self._digest = sweep_digest(overrides, _plain(cfg.hydra.sweeper))
         chosen = cfg.hydra.runtime.choices.get("sweeps") or "grid"
         name = f"{chosen}-{self._digest[:6]}"
-        self.folder = SweepFolder(Path(str(cfg.hydra.sweep.dir)), name)
+        self.folder = SweepFolder(Path(str(cfg.hydra.sweep.dir)).expanduser(), name)
         self.jobs: list[Job] = []
         self._console = Console()
         if not self._console.is_terminal:
@@ -131,7 +132,7 @@ class Sweep:
     def _announce(self, new: Sequence[Job]) -> None:
         """Say what there is to do, and what is impossible."""
         if len(new) == len(self.jobs):  # no later batch of a search
-            where = f"{self._place.describe()}, in {short(self.folder.path)}"
+            where = f"{self._place.describe(self._cfg.hardware.threads)}, in {short(self.folder.path)}"
             self._console.print(f"sweep {self.folder.name}: {said(new)}; {where}", soft_wrap=True, highlight=False)
         screen = SweepScreen(self.jobs, self._console)
         for job in (job for job in new if job.is_over):
@@ -151,6 +152,7 @@ def _identify(composed: DictConfig) -> tuple[DictConfig, RunFolders]:
     try:
         hydra_config.set_config(composed)  # the configuration may ask Hydra for what was chosen
         cfg = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        expand_home(cfg)
         check_config(cfg)
         config: Any = OmegaConf.to_container(cfg, resolve=True)
     finally:

@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from lmrl.evaluation import Evaluation
+from lmrl.hyperparameters import Count, PathText, Text
 from lmrl.mlflow_store import PARENT, PARENT_TAG, Store, adopt
 from lmrl.provenance import git_commit
 from lmrl.rollout import Start
@@ -75,9 +76,9 @@ class MLflowTracker(Tracker):
     def __init__(
         self,
         *,
-        tracking_uri: str = "sqlite:///mlflow.db",
-        artifacts: str = "mlartifacts",
-        max_traces: int = 50,
+        tracking_uri: Text = "sqlite:///mlflow.db",
+        artifacts: PathText = "mlartifacts",
+        max_traces: Count = 50,
         tags: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()

@@ -13,12 +13,16 @@ from lmrl.sweeps.command import defer
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float:
     """Run what the configuration names, and return its objective (so that sweepers can read it)."""
+    from lmrl.checks import ConfigError
     from lmrl.preflight import preflight
 
-    preflight(cfg, HydraConfig.get().runtime.choices)  # needs no torch: mistakes are answered at once
-    from lmrl.experiment import run
+    try:
+        preflight(cfg, HydraConfig.get().runtime.choices)  # needs no torch: mistakes are answered at once
+        from lmrl.experiment import run
 
-    return run(cfg)
+        return run(cfg)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
 
 
 def train() -> None:

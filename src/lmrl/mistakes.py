@@ -73,7 +73,11 @@ def in_our_words(error: BaseException, folder: Path | None) -> str:
         return f"{key}: there is no such setting{_similar(error, key)}; {_ALL}"
     if found := re.search(r"Error parsing override '(.*)'\n(.*)", text):
         return f"{found[1]}: this cannot be read ({found[2]}); quote what has braces, spaces or commas: 'key={{a: 1}}'"
-    return " ".join(line for line in text.splitlines() if line and "HYDRA_FULL_ERROR" not in line)
+    return " ".join(
+        line
+        for line in text.splitlines()
+        if line and "HYDRA_FULL_ERROR" not in line and not line.startswith("See https://hydra")
+    )
 
 
 def _offer(name: str, group: str, folder: Path | None) -> str:

@@ -113,9 +113,8 @@ def _again(mode: str, run: str | None, rest: list[str]) -> None:
 
 _KEPT = ("task", "algo", "model", "experiment", "sweeps", "launcher")
 _TRAINS = (
-    "training", "validation", "model", "resume", "data_dir", "runs_dir", "task.dataset", "algo.datamodule", "algo.prior",
-    "algo.critic", "algo.optimizer", "algo.steps", "algo.steps_per_epoch", "algo.lr_scale", "algo.gradient_clip",
-    "algo.accumulate",
+    "training", "validation", "model", "resume", "data_dir", "runs_dir", "task.dataset", "algo.datamodule",
+    "algo.prior", "algo.critic", "algo.optimizer", "algo.steps", "algo.steps_per_epoch", "algo.lr_scale", "algo.gradient_clip", "algo.accumulate",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 
 from lmrl import equipment, preflight
 from lmrl.checks import ConfigError
-from lmrl.commands import compose_run
+from lmrl.commands import at_home, compose_run
 from lmrl.mistakes import in_our_words, slip
 from lmrl.modes import _check_changes
 
@@ -79,7 +79,7 @@ def test_home_is_found_wherever_a_file_or_folder_is_named(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / folder))
     paths = ("data_dir=~/data", "tracking.artifacts=~/art", "task.dataset.folder=~/own")
-    cfg = compose("task=maze", "algo=bc", *paths, "tracking.tracking_uri='sqlite:///~/m.db'")
+    cfg = compose("task=maze", "algo=bc", *at_home(paths), "tracking.tracking_uri='sqlite:///~/m.db'")
     preflight.expand_home(cfg)
     home = tmp_path / folder
     assert (cfg.data_dir, cfg.tracking.artifacts) == (f"{home}/data", f"{home}/art")

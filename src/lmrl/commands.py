@@ -1,5 +1,6 @@
 """What the project's commands share: finding and composing the configuration, and one line for each mistake."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,19 @@ def configuration_folder(folder: Path | None) -> Path:
     if found is None:
         raise FileNotFoundError(f"no configuration folder with a task group: looked at {', '.join(map(str, places))}")
     return found
+
+
+def at_home(arguments: Sequence[str]) -> list[str]:
+    """Replace `~` in `key=~/place`, which neither shells nor Hydra do; what Hydra could misread is quoted."""
+
+    def replaced(argument: str) -> str:
+        key, sign, value = argument.partition("=~")
+        if not sign or not (value == "" or value.startswith("/")):
+            return argument
+        place = str(Path(f"~{value}").expanduser())
+        return f"{key}={place}" if re.fullmatch(r"[\w/.-]+", place, re.ASCII) else f"{key}='{place}'"
+
+    return [replaced(argument) for argument in arguments]
 
 
 def beside_sources() -> Path:
@@ -42,7 +56,7 @@ def compose_task(overrides: Sequence[str], folder: Path | None = None) -> Any:
     root = {"defaults": defaults, "data_dir": OmegaConf.select(whole, "data_dir") or "data"}
     ConfigStore.instance().store(name="lmrl_task", node=root)
     with initialize_config_dir(str(found.resolve()), version_base="1.3"):
-        return compose("lmrl_task", overrides=list(overrides)).task
+        return compose("lmrl_task", overrides=at_home(overrides)).task
 
 
 def compose_run(overrides: Sequence[str], folder: Path | None = None) -> Any:
@@ -55,7 +69,7 @@ def compose_run(overrides: Sequence[str], folder: Path | None = None) -> Any:
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(str(configuration_folder(folder).resolve()), version_base="1.3"):
-        cfg = compose("config", overrides=[*overrides, "hydra.searchpath=[]"])
+        cfg = compose("config", overrides=[*at_home(overrides), "hydra.searchpath=[]"])
     check_config(cfg)
     return cfg
 

@@ -30,8 +30,10 @@ def dispatch(train: Callable[[], object], arguments: Sequence[str]) -> int:
         train: runs an experiment from the command line.
         arguments: what stands behind `run.py`.
     """
-    from lmrl.commands import guarded
+    from lmrl.commands import at_home, guarded
 
+    arguments = at_home(arguments)
+    sys.argv[1:] = arguments  # Hydra reads them there
     given = dict(text.split("=", 1) for text in arguments if text.startswith(("mode=", "run=")))
     mode, rest = given.get("mode", "train"), [text for text in arguments if not text.startswith(("mode=", "run="))]
     if {"-h", "--help"} & set(arguments):
@@ -114,7 +116,8 @@ def _again(mode: str, run: str | None, rest: list[str]) -> None:
 _KEPT = ("task", "algo", "model", "experiment", "sweeps", "launcher")
 _TRAINS = (
     "training", "validation", "model", "resume", "data_dir", "runs_dir", "task.dataset", "algo.datamodule",
-    "algo.prior", "algo.critic", "algo.optimizer", "algo.steps", "algo.steps_per_epoch", "algo.lr_scale", "algo.gradient_clip", "algo.accumulate",
+    "algo.prior", "algo.critic", "algo.optimizer", "algo.steps", "algo.steps_per_epoch", "algo.lr_scale",
+    "algo.gradient_clip", "algo.accumulate",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from lmrl.runs import decisive, lies_in
 PROVENANCE = "provenance.json"
 SMOKE = "smoke"
 """The experiment whose runs show that everything works and learn nothing."""
-ENVIRONMENT = ("task.env", "task.evaluation.env", "evaluation.env", "task.score")
+ENVIRONMENT = ("task.env", "task.evaluation.env", "evaluation.env", "task.score", "task.own_score")
 """Parts of a configuration that make the reported number one of another task."""
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _ABSENT = object()

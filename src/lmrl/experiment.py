@@ -1,6 +1,5 @@
 """One experiment from its configuration to its summary: data, prior, training, evaluation, records."""
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from rich.console import Console
 
 from lmrl import prior
 from lmrl.callbacks.evaluate import Evaluate
-from lmrl.callbacks.resume import LATEST
 from lmrl.checks import ConfigError, build, changed_env
 from lmrl.data.generate import loader_of
 from lmrl.data.store import Dataset
@@ -113,12 +111,7 @@ def run_as(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]
         try:
             summary = _train_and_report(cfg, identity, task, materials, folder, log)
         except BaseException as error:
-            status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-            reason = f"{type(error).__name__}: {error}".splitlines()[0] if status == "failed" else None
-            write_unfinished(folder, status=status, dataset=task.summary, error=reason, **_head(identity, folder))
-            kept = (folder / "checkpoints" / LATEST).exists()
-            said = "checkpoints are kept" if kept else "no checkpoint was written yet"
-            print(f"{status}: {said} in {folder}; run the same command with resume=true to continue", file=sys.stderr)
+            write_unfinished(folder, error, dataset=task.summary, **_head(identity, folder))
             raise
     if summary is None:  # another process than the first
         return float("nan"), None

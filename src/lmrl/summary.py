@@ -91,17 +91,23 @@ def build_summary(
     return {**head, **blocks, **scale, "error": error, "versions": versions(), "git_commit": git_commit()}
 
 
-def write_unfinished(folder: Path, **known: Any) -> None:
-    """Write the summary.json of a run that failed or was interrupted.
+def write_unfinished(folder: Path, error: BaseException, **known: Any) -> None:
+    """Write the summary.json of a run that an error or an interrupt ended, and say how to continue it.
 
     Args:
         folder: the run's folder.
+        error: what ended it.
         known: as `build_summary` takes it.
     """
+    status: Status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+    reason = f"{type(error).__name__}: {error}".splitlines()[0] if status == "failed" else None
     try:
-        write_json(build_summary(**known), folder / "summary.json")
-    except OSError as error:  # a full disk must not hide why the run ended
-        print(f"{folder / 'summary.json'} cannot be written: {error}", file=sys.stderr)
+        write_json(build_summary(**known, status=status, error=reason), folder / "summary.json")
+    except OSError as trouble:  # a full disk must not hide why the run ended
+        print(f"{folder / 'summary.json'} cannot be written: {trouble}", file=sys.stderr)
+    kept = any((folder / "checkpoints").glob("*.ckpt"))
+    said = "checkpoints are kept" if kept else "no checkpoint was written yet"
+    print(f"{status}: {said} in {folder}; run the same command with resume=true to continue", file=sys.stderr)
 
 
 def write_json(value: Any, path: Path) -> None:

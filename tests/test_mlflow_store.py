@@ -17,7 +17,9 @@ from omegaconf import OmegaConf
 from test_tracking import CONFIG, EVALUATION, IDENTITY, SUMMARY
 
 from lmrl.mlflow_moved import HOME_TAG
-from lmrl.mlflow_store import Store
+from lmrl.mlflow_store import Store, connect
+from lmrl.recorded import find_run
+from lmrl.report.store import runs_in_store
 from lmrl.tracking.facts import flatten, rounded, task_note
 from lmrl.tracking.mlflow import MLflowTracker
 
@@ -28,6 +30,7 @@ def record(project: Path, name: str, provenance: dict[str, Any] | None = None) -
     folder = project / "runs" / name
     folder.mkdir(parents=True)
     (folder / "provenance.json").write_text(json.dumps(provenance or {}))
+    (folder / "config.yaml").touch()
     tracker = MLflowTracker(
         tracking_uri=f"sqlite:///{project}/mlflow.db", artifacts=str(project / "mlartifacts"), max_traces=3
     )
@@ -154,3 +157,17 @@ def test_an_address_opens_model_training_and_the_view() -> None:
     assert pages["this run"] == "http://localhost:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
     assert pages["all methods"].endswith("/7/runs?workflowType=machine_learning&viewStateShareKey=methods")
     assert list(Store.named("http://server:1", "a").pages("7", "abc")) == ["this run", "all methods"]
+
+
+@pytest.mark.parametrize("name", ["per%20cent", "quest?ion", "ha#sh", "with space", "Ünïcode", "a+b&c=d"])
+def test_a_store_may_be_in_any_folder(project: Path, tmp_path: Path, name: str) -> None:
+    """The database of the project is copied there, as making one takes seconds."""
+    copied = shutil.copytree(project, tmp_path / name)
+    run_id = record(copied, "third")
+    store = Store.named(f"sqlite:///{copied}/mlflow.db", str(copied / "mlartifacts"))
+    assert {file.path for file in connect(store.tracking_uri).list_artifacts(run_id)} == {
+        "config.yaml", "provenance.json",
+    }  # fmt: skip
+    assert find_run(run_id, f"sqlite:///{copied}/mlflow.db") == copied / "runs" / "third"
+    assert len(runs_in_store(f"sqlite:///{copied}/mlflow.db")) == 3
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -20,7 +20,7 @@ from lmrl.files import write_text
 from lmrl.hardware import quiet_libraries, set_threads
 from lmrl.mlflow_store import PARENT
 from lmrl.provenance import describe, differences
-from lmrl.recorded import changed_config, provenance
+from lmrl.recorded import PROVENANCE, changed_config, changes_of, provenance
 from lmrl.reload import trained_policy
 from lmrl.runs import config_hash, read_summary
 from lmrl.scores import Anchors
@@ -51,33 +51,41 @@ def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
         policy = trained_policy(folder, cfg) if is_trained(cfg) else build_policy(cfg)
     except FileNotFoundError as error:
         raise ConfigError(str(error)) from error
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    begun = _beginning(folder, changes, config, env().version)
     with torch.no_grad():
         evaluation = final_evaluation(cfg, env, policy)
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
     place = folder / "evaluations" / config_hash(config)[:12]
     place.mkdir(parents=True, exist_ok=True)
     known, choices = read_summary(folder), recorded["choices"]
+    anchors = Anchors.of_task(cfg.task)
     summary = build_summary(
-        task=choices["task"],
-        algo=choices["algo"],
-        model=known.get("model", choices["model"]),
-        seed=cfg.seed,
-        status="finished",
-        dataset=known.get("dataset"),
-        rollout=evaluation.rollout,
-        evaluation=evaluation.summary(Anchors.of_task(cfg.task)),
-        paper=known.get("paper"),
-        usage=getattr(policy, "usage", None),
-        partner=partner_of(env()),
-    )
+        task=choices["task"], algo=choices["algo"], model=known.get("model", choices["model"]), seed=cfg.seed,
+        status="finished", config_hash=config_hash(config), started=begun["started"], changed=begun["changed"],
+        dataset=known.get("dataset"), rollout=evaluation.rollout, evaluation=evaluation.summary(anchors),
+        paper=known.get("paper"), anchors=anchors, usage=getattr(policy, "usage", None), partner=partner_of(env()),
+    )  # fmt: skip
     write_transcripts(evaluation, place / "transcripts.jsonl")
     write_json(summary, place / "summary.json")
     write_json({"run": str(folder), "changes": list(changes)}, place / "changes.json")
+    write_json(begun, place / PROVENANCE)
     write_text(OmegaConf.to_yaml(cfg, resolve=True), place / "config.yaml")
     where = _track(folder, place, config, cfg, summary, evaluation)
     print_summary(summary, {"folder": place, "run": folder} | where)
     _compare_evaluations(folder, place, changes)
     return float(summary["eval"]["return_mean"])
+
+
+def _beginning(folder: Path, changes: Sequence[str], config: Mapping[str, Any], env_version: str) -> dict[str, Any]:
+    """Return the provenance of another evaluation of a run."""
+    recorded = provenance(folder)
+    typed = ["mode=eval", f"run={folder}", *changes]
+    found = describe(
+        overrides=typed, choices=recorded["choices"], env_version=env_version, dataset=recorded.get("dataset") or "",
+        changed=changes_of(config, recorded["choices"]), kind="evaluation",
+    )  # fmt: skip
+    # The configuration is made of what was typed both times.
+    return found | {"overrides": [*recorded["overrides"], *changes]}
 
 
 def _refuse_overruled(cfg: DictConfig, changes: Sequence[str]) -> None:
@@ -117,8 +125,9 @@ def first_difference(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, 
         for name in sorted({*one, *other}):
             is_timing = any(part in name for part in TIMINGS)
             # Written and read as JSON both times: equal texts are equal numbers, NaN included.
-            if not is_timing and json.dumps(one.get(name)) != json.dumps(other.get(name)):
-                return f"row {row + 1} (step {one.get('step')}): {name} was {one.get(name)}, is {other.get(name)}"
+            before, after = (json.dumps(found[name]) if name in found else "not there" for found in (one, other))
+            if not is_timing and before != after:
+                return f"row {row + 1} (step {one.get('step')}): {name} was {before}, is {after}"
     return None if len(ours) == len(theirs) else f"there were {len(ours)} rows, there are {len(theirs)}"
 
 
@@ -137,7 +146,7 @@ def _track(
     identity = RunIdentity(summary["task"], summary["algo"], summary["model"], cfg.seed, config_hash(dict(config)))
     with instantiate(cfg.tracking).run(identity, config=config, folder=place, resume=False) as log:
         log.log_results(summary)
-        for path in (place / "summary.json", place / "transcripts.jsonl", place / "changes.json"):
+        for path in (place / "summary.json", place / "transcripts.jsonl", place / "changes.json", place / PROVENANCE):
             log.log_file(path)
         log.log_evaluation(evaluation, memory=cfg.task.memory)
         return dict(log.places)

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from lmrl.mlflow_store import prepare_environment
+from lmrl.mlflow_store import PARENT_TAG, Store, connect, prepare_environment
 from lmrl.recorded import PROVENANCE
-from lmrl.report.runs import Run, Status, identity, progress, without_password
+from lmrl.report.runs import CHANGES, Run, Status, changes_in, identity, progress, without_password
 
 EXPERIMENTS = "lmrl/"
 """The names of lmrl's experiments begin so."""
@@ -41,10 +41,9 @@ def runs_in_store(
         raise FileNotFoundError(f"--mlflow {uri}: there is no file {uri.removeprefix(_SQLITE)}")
     prepare_environment()
     from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
 
     try:
-        client = MlflowClient(uri)
+        client = connect(Store.named(uri, "mlartifacts").tracking_uri if uri.startswith(_SQLITE) else uri)
         found = [client.get_run(run_id) for run_id in run_ids] or _search(client, experiments, filter)
         # A sweep has a run of its own, with a table of its jobs and no method.
         runs = [_read(client, entry, uri, _folder()) for entry in found if "algo" in entry.data.tags]
@@ -112,6 +111,7 @@ def _read(client: Any, entry: Any, uri: str, target: Path) -> Run:
     head = {key: tags.get(key) for key in ("task", "algo", "model")} | {"seed": _number(tags.get("seed"))}
     rows = _rows(client, run_id, [name for name in entry.data.metrics if name.startswith(_CURVES)])
     status: Status = _STATUS.get(entry.info.status, "unfinished")
+    is_again = CHANGES in kept  # a job of a sweep has a parent as well
     return Run(
         name=entry.info.run_name or run_id,
         place=f"{without_password(uri)} run {run_id}",
@@ -124,6 +124,8 @@ def _read(client: Any, entry: Any, uri: str, target: Path) -> Run:
         provenance=content(PROVENANCE),
         transcripts=fetched("transcripts.jsonl"),
         run_id=run_id,
+        evaluates=tags.get(PARENT_TAG, "") if is_again else None,
+        changes=changes_in(content(CHANGES)),
     )
 
 

@@ -43,6 +43,8 @@ HOSTILE = (
 )
 
 
+DEFAULTS = {"changed": {}}
+"""The provenance of a run that changed nothing."""
 PLAIN = str.maketrans({"\N{MULTIPLICATION SIGN}": "x", "\N{EN DASH}": "-"})
 
 
@@ -209,13 +211,13 @@ def test_a_single_seed_has_the_interval_of_its_episodes(folder):
 
 
 def test_configurations_are_not_averaged_together(folder):
-    folder(seed=0)
-    folder(seed=1)
+    folder(seed=0, provenance=DEFAULTS)
+    folder(seed=1, provenance=DEFAULTS)
     folder(seed=0, config={"algo.module.beta": 8.0})
     folder(seed=0, config={"algo.module.beta": 8.0, "algo.steps": 50})
     groups, _ = folder.groups()
     assert {group.name: len(group.runs) for group in groups} == {
-        "bc": 2,  # most seeds: what is meant by the method
+        "bc": 2,
         "bc · beta=8.0, steps=40": 1,
         "bc · beta=8.0, steps=50": 1,
     }
@@ -223,14 +225,14 @@ def test_configurations_are_not_averaged_together(folder):
 
 def test_a_number_is_the_same_however_it_is_written(folder):
     for seed, beta in enumerate((8, 8.0)):
-        folder(seed=seed, config={"algo.module.beta": beta})
+        folder(seed=seed, config={"algo.module.beta": beta}, provenance=DEFAULTS)
     folder(config={"algo.module.beta": 8, "algo.steps": 50})
     assert {group.name: len(group.runs) for group in folder.groups()[0]} == {"bc": 2, "bc · steps=50": 1}
 
 
 def test_a_key_that_is_null_is_a_key_that_an_older_run_does_not_have(folder):
-    folder(seed=0)
-    folder(seed=1, config={"algo.env": None})
+    folder(seed=0, provenance=DEFAULTS)
+    folder(seed=1, config={"algo.env": None}, provenance=DEFAULTS)
     folder(seed=0, config={"algo.env": 3})
     assert {group.name: len(group.runs) for group in folder.groups()[0]} == {"bc": 2, "bc · env=3": 1}
 
@@ -487,9 +489,11 @@ def written(tmp_path_factory):
     rows = [{"step": 9, "eval/score": 40.0, "eval/success_rate": 0.5}, {"step": 19, "eval/score": 60.0}]
     for seed in (0, 1):
         for task in ("toy", "other"):
-            folder("bc", seed, (-3.0, -3.0), task=task, rows=rows, paper={"return": -2.5, "score": 37.5})
+            folder("bc", seed, (-3.0, -3.0), task=task, rows=rows, provenance=DEFAULTS,
+                   paper={"return": -2.5, "score": 37.5})  # fmt: skip
             folder("ilql", seed, (-1.0 - seed, -1.0), task=task, said=HOSTILE)
-    folder("bc", 0, (-4.0, -4.0), config={"algo.module.beta": 8.0}, provenance={"command": "python run.py <b>"})
+    folder("bc", 0, (-4.0, -4.0), config={"algo.module.beta": 8.0},
+           provenance={"command": "python run.py <b>", "changed": {"algo.module.beta": 8.0}})  # fmt: skip
     folder("bc", 5, status="interrupted", rows=rows)
     target = home / "report"
     assert main([str(folder.root), "--to", str(target), "--title", "A <comparison>"]) == 0

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import subprocess
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -28,6 +29,8 @@ TURNS = (Turn("go\n", False), Turn("left\n", True, -1.0), Turn("ö\n", False), T
 EPISODE = Trajectory(TURNS, True, False, 5, {"success": True, "invalid_actions": 1})
 EVALUATION = Evaluation((Start(5, {"cell": (1, 2)}), Start(6, {"cell": (1, 2)})), (EPISODE, EPISODE), 2.0)
 
+HEAD = {"task": "maze", "algo": "ilql", "model": "tiny", "seed": 0, "status": "finished"}
+
 
 def whole(**changes):
     blocks = {
@@ -36,23 +39,76 @@ def whole(**changes):
         "rollout": EVALUATION.rollout,
         "evaluation": EVALUATION.summary(Anchors(-101.0, -83.0, -0.5)),
         "paper": {"return": -6.97, "score": 99.9},
+        "anchors": Anchors(-101.0, -83.0, -0.5),
+        "config_hash": "cd" * 32,
+        "started": "2026-01-02T03:04:05+00:00",
     }
-    head = {"task": "maze", "algo": "ilql", "model": "tiny", "seed": 0, "status": "finished"}
-    return build_summary(**{**head, **blocks, **changes})
+    return build_summary(**{**HEAD, **blocks, **changes})
 
 
 def test_summary_has_every_key():
     summary = whole()
     assert list(summary) == [
-        "task", "algo", "model", "seed", "status", "dataset", "train", "rollout", "eval", "paper", "usage",
-        "partner", "error", "versions", "git_commit",
+        "task", "algo", "model", "seed", "status", "config_hash", "started", "ended", "changed", "dataset", "train",
+        "rollout", "eval", "paper", "anchors", "error", "versions", "git_commit",
     ]  # fmt: skip
     assert list(summary["eval"]) == [
         "episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95",
         "own_score", "own_score_ci95", "success_rate", "invalid_action_rate", "turns_mean",
     ]  # fmt: skip
+    assert list(summary["train"]) == [
+        "steps", "tokens", "tokens_per_second", "seconds", "episodes", "environment_steps",
+        "checkpoint_step", "parameters", "trained_parameters",
+    ]  # fmt: skip
     assert list(summary["rollout"]) == ["episodes", "turns", "turns_per_second"]
     assert (summary["seed"], summary["rollout"]["turns_per_second"]) == (0, 2)
+    assert summary["anchors"] == {"min": -101.0, "data": -83.0, "max": -0.5}
+
+
+def test_a_block_that_does_not_apply_is_left_out():
+    summary = whole(paper=None, anchors=None)
+    assert not {"paper", "anchors", "usage", "partner"} & set(summary)
+    assert {"paper", "usage", "partner"} <= set(whole(usage={"requests": 1}, partner={"prompts": 1}))
+    # The paper may have one of the two numbers.
+    assert whole(paper={"score": 12.5})["paper"] == {"return": None, "score": 12.5}
+    assert printed(summary)
+    assert "paper" not in final_metrics(summary)
+
+
+def test_summary_says_when_a_run_began_and_ended():
+    summary = whole()
+    began, ended = (datetime.fromisoformat(summary[key]) for key in ("started", "ended"))
+    assert began == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert ended.tzinfo == UTC
+    assert abs(datetime.now(UTC) - ended) < timedelta(minutes=5)
+
+
+def test_what_the_scores_mean_is_told():
+    assert "0 is a return of -101, 50 of -83, 100 of -0.5" in printed(whole())
+    assert "- score: 0 is a return of -101, 50 of -83, 100 of -0.5" in markdown(whole())
+    assert "score anchors belong" not in printed(whole(changed={"algo.steps": 7}))
+    assert "0 is a return" not in printed(whole(anchors=None))
+
+
+def test_a_changed_environment_has_no_paper_column():
+    summary = whole(changed={"algo.steps": 7, "task.env.max_steps": 20})
+    for text in (printed(summary), markdown(summary)):
+        assert "99.9" not in text
+        assert "paper" not in text
+        assert "the environment differs from the task's own (max_steps=20)" in text
+        assert "score anchors belong to the unchanged task" in text
+    assert "paper" in printed(whole(changed={"algo.steps": 7}))
+    assert "paper" not in printed(whole(paper=None))
+
+
+def test_the_next_commands_are_told():
+    text = printed(whole(), folder="runs/maze/bc/a b")
+    assert "python -m lmrl.report" in text
+    assert "python -m lmrl.play task=maze --player 'runs/maze/bc/a b/policy'" not in text  # it has no policy
+    assert "python run.py mode=eval run='runs/maze/bc/a b' evaluation.repeats=..." in text
+    text = printed(whole(), folder="runs/x", policy="runs/x/policy")
+    assert "python -m lmrl.play task=maze --player runs/x/policy" in text
+    assert "python run.py" not in printed(build_summary(**{**HEAD, "status": "failed"}), folder="runs/x")
 
 
 def test_a_second_scale_has_a_row_of_its_own():

@@ -20,7 +20,7 @@ from lmrl.files import write_text
 from lmrl.hardware import quiet_libraries, set_threads
 from lmrl.mlflow_store import PARENT
 from lmrl.provenance import describe, differences
-from lmrl.recorded import changed_config, provenance
+from lmrl.recorded import PROVENANCE, changed_config, changes_of, provenance
 from lmrl.reload import trained_policy
 from lmrl.runs import config_hash, read_summary
 from lmrl.scores import Anchors
@@ -51,12 +51,14 @@ def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
         policy = trained_policy(folder, cfg) if is_trained(cfg) else build_policy(cfg)
     except FileNotFoundError as error:
         raise ConfigError(str(error)) from error
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    begun = _beginning(folder, changes, config, env().version)
     with torch.no_grad():
         evaluation = final_evaluation(cfg, env, policy)
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
     place = folder / "evaluations" / config_hash(config)[:12]
     place.mkdir(parents=True, exist_ok=True)
     known, choices = read_summary(folder), recorded["choices"]
+    anchors = Anchors.of_task(cfg.task)
     summary = build_summary(
         task=choices["task"],
         algo=choices["algo"],
@@ -65,19 +67,36 @@ def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
         status="finished",
         dataset=known.get("dataset"),
         rollout=evaluation.rollout,
-        evaluation=evaluation.summary(Anchors.of_task(cfg.task)),
+        evaluation=evaluation.summary(anchors),
         paper=known.get("paper"),
         usage=getattr(policy, "usage", None),
         partner=partner_of(env()),
+        anchors=anchors,
+        config_hash=config_hash(config),
+        started=begun["started"],
+        changed=begun["changed"],
     )
     write_transcripts(evaluation, place / "transcripts.jsonl")
     write_json(summary, place / "summary.json")
     write_json({"run": str(folder), "changes": list(changes)}, place / "changes.json")
+    write_json(begun, place / PROVENANCE)
     write_text(OmegaConf.to_yaml(cfg, resolve=True), place / "config.yaml")
     where = _track(folder, place, config, cfg, summary, evaluation)
     print_summary(summary, {"folder": place, "run": folder} | where)
     _compare_evaluations(folder, place, changes)
     return float(summary["eval"]["return_mean"])
+
+
+def _beginning(folder: Path, changes: Sequence[str], config: Mapping[str, Any], env_version: str) -> dict[str, Any]:
+    """Return the provenance of another evaluation of a run."""
+    recorded = provenance(folder)
+    typed = ["mode=eval", f"run={folder}", *changes]
+    found = describe(
+        overrides=typed, choices=recorded["choices"], env_version=env_version, dataset=recorded.get("dataset") or "",
+        changed=changes_of(config, recorded["choices"]), kind="evaluation",
+    )  # fmt: skip
+    # The configuration is made of what was typed both times.
+    return found | {"overrides": [*recorded["overrides"], *changes]}
 
 
 def _refuse_overruled(cfg: DictConfig, changes: Sequence[str]) -> None:
@@ -137,7 +156,7 @@ def _track(
     identity = RunIdentity(summary["task"], summary["algo"], summary["model"], cfg.seed, config_hash(dict(config)))
     with instantiate(cfg.tracking).run(identity, config=config, folder=place, resume=False) as log:
         log.log_results(summary)
-        for path in (place / "summary.json", place / "transcripts.jsonl", place / "changes.json"):
+        for path in (place / "summary.json", place / "transcripts.jsonl", place / "changes.json", place / PROVENANCE):
             log.log_file(path)
         log.log_evaluation(evaluation, memory=cfg.task.memory)
         return dict(log.places)

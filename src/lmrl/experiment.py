@@ -28,12 +28,12 @@ from lmrl.hardware import first_decides, local_processes, quiet_libraries, set_t
 from lmrl.policies.chat import EndpointError
 from lmrl.policies.core import Policy
 from lmrl.provenance import describe
-from lmrl.recorded import PROVENANCE
+from lmrl.recorded import PROVENANCE, changes_of, provenance, record_beginning
 from lmrl.runs import config_hash, open_run
 from lmrl.scores import Anchors
 from lmrl.summary import build_summary, partner_of, print_summary, write_json, write_transcripts, write_unfinished
 from lmrl.tracking.core import RunIdentity, Tracker
-from lmrl.training import Materials, Stage, build_stage, check_machine, final_decoding, fit, load_weights
+from lmrl.training import Materials, Stage, build_stage, check_machine, final_decoding, fit
 
 
 @dataclass(frozen=True)
@@ -101,16 +101,16 @@ def run_as(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]
     folder = first_decides(partial(open_run, *place, resume=cfg.resume, config=config))
     write_text(OmegaConf.to_yaml(cfg, resolve=True), folder / "config.yaml")
     beginning = describe(
-        overrides=overrides, choices=choices, env_version=identity.env_version, dataset=identity.dataset_fingerprint
-    )
-    write_json(beginning, folder / PROVENANCE)
+        overrides=overrides, choices=choices, env_version=identity.env_version, dataset=identity.dataset_fingerprint,
+        changed=changes_of(config, choices),
+    )  # fmt: skip
+    record_beginning(folder, beginning)
     tracker: Tracker = instantiate(cfg.tracking)
     with tracker.run(identity, config=config, folder=folder, resume=cfg.resume) as log:
         try:
             summary = _train_and_report(cfg, identity, task, materials, folder, log)
         except BaseException as error:
-            head = {"task": identity.task, "algo": identity.algo, "model": identity.model, "seed": identity.seed}
-            write_unfinished(folder, error, dataset=task.summary, **head)
+            write_unfinished(folder, error, dataset=task.summary, **_head(identity, folder))
             raise
     if summary is None:  # another process than the first
         return float("nan"), None
@@ -190,7 +190,7 @@ def _train_and_report(
     if not stage.trainer.is_global_zero:
         return None
     module = stage.module
-    _load_chosen(cfg, stage)
+    train = stage.report | {"checkpoint_step": stage.load(cfg.evaluation.checkpoint)}
     module.decoding = final_decoding(cfg)
     module.export(folder / "policy")
     write_player(folder / "policy", module, task=identity.task, memory=task.memory)
@@ -201,7 +201,7 @@ def _train_and_report(
     pictures = draw_figures(cfg, task.make_env(), module, metrics, folder / "figures", title=identity.name)
     write_card(folder / "policy", task=identity.task, algo=identity.algo, model=identity.model, evaluation=evaluation)
     open_to_readers(folder / "policy")
-    return _report(cfg, identity, task, evaluation, folder, log, train=stage.report, pictures=pictures)
+    return _report(cfg, identity, task, evaluation, folder, log, train=train, pictures=pictures)
 
 
 def _train(
@@ -242,10 +242,7 @@ def _report(
     """Write the evaluation for people and programs, and send it to the tracker."""
     write_transcripts(evaluation, folder / "transcripts.jsonl")
     summary = build_summary(
-        task=identity.task,
-        algo=identity.algo,
-        model=identity.model,
-        seed=identity.seed,
+        **_head(identity, folder),
         status="finished",
         dataset=task.summary,
         train=train,
@@ -254,6 +251,7 @@ def _report(
         paper=OmegaConf.to_container(cfg.task.paper).get(identity.algo),  # type: ignore[union-attr]
         usage=usage,
         partner=partner_of(task.evaluation_env()),
+        anchors=task.anchors,
     )
     log.log_results(summary)
     for path in (folder / "transcripts.jsonl", folder / PROVENANCE):
@@ -286,7 +284,8 @@ def final_evaluation(cfg: DictConfig, env: Any, policy: Policy) -> Evaluation:
     return evaluate(policy, env, starts, memory=cfg.task.memory, slots=cfg.evaluation.slots, on_episode=progress)
 
 
-def _load_chosen(cfg: DictConfig, stage: Stage) -> None:
-    """Put the weights that are to be reported into the module."""
-    path = stage.best if cfg.evaluation.checkpoint == "best" and stage.best is not None else stage.latest
-    load_weights(stage.module, path)
+def _head(identity: RunIdentity, folder: Path) -> dict[str, Any]:
+    """Return what summary.json says of a run whatever becomes of it."""
+    begun = provenance(folder)
+    known = {key: getattr(identity, key) for key in ("task", "algo", "model", "seed", "config_hash")}
+    return known | {key: begun.get(key) for key in ("started", "changed")}

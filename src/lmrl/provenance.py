@@ -6,10 +6,14 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lmrl
+
+Kind = Literal["run", "evaluation"]
+"""A run of its own, or another evaluation of one."""
 
 PACKAGES = {
     "torch": "torch",
@@ -61,7 +65,20 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def describe(*, overrides: Sequence[str], choices: Mapping[str, str], env_version: str, dataset: str) -> dict[str, Any]:
+def timestamp() -> str:
+    """Return the time as summary.json and provenance.json write it: ISO 8601, UTC, in seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def describe(
+    *,
+    overrides: Sequence[str],
+    choices: Mapping[str, str],
+    env_version: str,
+    dataset: str,
+    changed: Mapping[str, Any] | None = None,
+    kind: Kind = "run",
+) -> dict[str, Any]:
     """Return everything that decided a run's numbers, as plain values for `provenance.json`.
 
     Args:
@@ -69,10 +86,15 @@ def describe(*, overrides: Sequence[str], choices: Mapping[str, str], env_versio
         choices: the chosen configuration of each group, such as `task: maze`.
         env_version: version of the environment.
         dataset: fingerprint of the data.
+        changed: as from `lmrl.recorded.changes_of`.
+        kind: a run of its own, or another evaluation of one.
     """
     return {
+        "kind": kind,
+        "started": timestamp(),
         "command": shlex.join(["python", "run.py", *overrides]),
         "overrides": list(overrides),
+        "changed": None if changed is None else dict(changed),
         "choices": {name: choice for name, choice in choices.items() if not name.startswith("hydra")},
         "versions": versions(),
         "git_commit": git_commit(),

@@ -12,12 +12,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lmrl.checks import ConfigError, check_config
 from lmrl.commands import compose_run, compose_unchecked
+from lmrl.files import write_text
 from lmrl.runs import decisive, lies_in
 
 PROVENANCE = "provenance.json"
 SMOKE = "smoke"
 """The experiment whose runs show that everything works and learn nothing."""
-ENVIRONMENT = ("task.env", "task.evaluation.env", "evaluation.env", "task.score")
+ENVIRONMENT = ("task.env", "task.evaluation.env", "evaluation.env", "task.score", "task.own_score")
 """Parts of a configuration that make the reported number one of another task."""
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _ABSENT = object()
@@ -83,6 +84,14 @@ def provenance(folder: Path) -> dict[str, Any]:
         "git_commit": known.get("git_commit"),
         "dataset": known.get("dataset", {}).get("fingerprint"),
     }
+
+
+def record_beginning(folder: Path, description: Mapping[str, Any]) -> None:
+    """Write a run's provenance.json; a run that is resumed began when it was first started."""
+    file = folder / PROVENANCE
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    whole = {**description, "started": before.get("started") or description["started"]}
+    write_text(json.dumps(whole, indent=2) + "\n", file)
 
 
 def changed_config(folder: Path, changes: Sequence[str]) -> DictConfig:

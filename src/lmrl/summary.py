@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,9 @@ from rich.text import Text
 
 from lmrl.evaluation import Evaluation
 from lmrl.files import write_text
-from lmrl.provenance import git_commit, versions
+from lmrl.provenance import git_commit, timestamp, versions
+from lmrl.recorded import environment_changes
+from lmrl.scores import Anchors
 from lmrl.text.trajectory import Trajectory
 from lmrl.words import duration, number, percent
 
@@ -23,7 +26,10 @@ Status = Literal["finished", "interrupted", "failed"]
 
 BLOCKS: dict[str, tuple[str, ...]] = {
     "dataset": ("fingerprint", "trajectories", "return_mean"),
-    "train": ("steps", "tokens", "tokens_per_second", "seconds", "episodes", "environment_steps"),
+    "train": (
+        *("steps", "tokens", "tokens_per_second", "seconds", "episodes", "environment_steps"),
+        *("checkpoint_step", "parameters", "trained_parameters"),
+    ),
     "rollout": ("episodes", "turns", "turns_per_second"),
     "eval": (
         *("episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95"),
@@ -41,6 +47,8 @@ BLOCKS: dict[str, tuple[str, ...]] = {
     ),
 }
 """The keys of each block of summary.json; a value that a run cannot tell is null."""
+OPTIONAL = ("paper", "usage", "partner")
+"""Blocks that are left out where they do not apply."""
 
 
 def build_summary(
@@ -57,22 +65,30 @@ def build_summary(
     paper: Mapping[str, Any] | None = None,
     usage: Mapping[str, Any] | None = None,
     partner: Mapping[str, Any] | None = None,
+    anchors: Anchors | None = None,
+    config_hash: str | None = None,
+    started: str | None = None,
+    changed: Mapping[str, Any] | None = None,
     error: str | None = None,
 ) -> dict[str, Any]:
     """Put the blocks of summary.json together; what an interrupted or failed run lacks is null.
 
-    `error` is why a run failed, in one line.
+    `started` is when the run began, as `lmrl.provenance.timestamp` writes it, `changed` in what it differs from the
+    defaults, as from `lmrl.recorded.changes_of`, and `error` why it failed, in one line.
 
     Raises:
         ValueError: a key of a block is unknown.
     """
     given = {
-        **{"dataset": dataset, "train": train, "rollout": rollout, "eval": evaluation, "paper": paper},
+        **{"dataset": dataset, "train": train, "rollout": rollout, "eval": evaluation},
+        "paper": None if environment_changes(changed) else paper,  # its numbers are of the unchanged task
         **{"usage": usage, "partner": partner},
     }
-    blocks = {name: _block(name, values or {}) for name, values in given.items()}
-    head = {"task": task, "algo": algo, "model": model, "seed": seed, "status": status}
-    return {**head, **blocks, "error": error, "versions": versions(), "git_commit": git_commit()}
+    blocks = {name: _block(name, values or {}) for name, values in given.items() if values or name not in OPTIONAL}
+    head = {"task": task, "algo": algo, "model": model, "seed": seed, "status": status, "config_hash": config_hash}
+    head |= {"started": started, "ended": timestamp(), "changed": changed}
+    scale = {} if anchors is None else {"anchors": _returns(anchors)}
+    return {**head, **blocks, **scale, "error": error, "versions": versions(), "git_commit": git_commit()}
 
 
 def write_unfinished(folder: Path, error: BaseException, **known: Any) -> None:
@@ -149,7 +165,7 @@ def print_summary(summary: Mapping[str, Any], files: Mapping[str, str | Path], c
         results.add_row(*row)
     screen.print()
     screen.print(results)
-    lines = {**_costs(summary), **files}
+    lines = {**_meaning(summary), **_costs(summary), **files, **_next(summary, files)}
     width = max(map(len, lines), default=0)
     for name, said in lines.items():
         # Soft wrapping leaves a long path in one piece, so that it can be copied.
@@ -161,23 +177,63 @@ def markdown(summary: Mapping[str, Any]) -> str:
     head, *rows = _rows(summary)
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([table, "", *(f"- {name}: {said}" for name, said in _costs(summary).items())])
+    said = _meaning(summary) | _costs(summary)
+    return "\n".join([table, "", *(f"- {name}: {text}" for name, text in said.items())])
 
 
 def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    """Return the table of results as cells, its head first."""
-    evaluated, paper = summary["eval"], summary["paper"]
+    """Return the table of results as cells, its head first; the paper has a column if it has numbers of this task."""
+    evaluated, paper = summary["eval"], summary.get("paper") or {}
     # The scores by published and by own constants are two scales: the paper has no number on the second.
     own = [] if evaluated.get("own_score") is None else [["score, own constants", *_mean(evaluated, "own_score"), ""]]
-    return [
+    rows = [
         ["", "this run", "95 % interval", "paper"],
-        ["return", *_mean(evaluated, "return"), number(paper["return"])],
-        ["score", *_mean(evaluated, "score"), number(paper["score"], 1)],
+        ["return", *_mean(evaluated, "return"), number(paper.get("return"))],
+        ["score", *_mean(evaluated, "score"), number(paper.get("score"), 1)],
         *own,
         ["success", percent(evaluated["success_rate"]), "", ""],
         ["invalid actions", percent(evaluated["invalid_action_rate"]), "", ""],
         ["turns per episode", number(evaluated["turns_mean"], 1), "", ""],
     ]
+    return rows if paper else [row[:-1] for row in rows]
+
+
+def _meaning(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return which returns score 0, 50 and 100, and whether these are of another environment."""
+    said: dict[str, str] = {}
+    if (anchors := summary.get("anchors")) is not None:
+        said["score"] = _scale(anchors)
+        if "own" in anchors:
+            said["own constants"] = _scale(anchors["own"])
+    if changes := environment_changes(summary.get("changed")):
+        names = ", ".join(f"{key.removeprefix('task.env.')}={value}" for key, value in changes.items())
+        said["note"] = (
+            f"the environment differs from the task's own ({names}): score anchors belong to the unchanged task"
+        )
+    return said
+
+
+def _scale(anchors: Mapping[str, float]) -> str:
+    """Return what the points of a score mean."""
+    return f"0 is a return of {anchors['min']:g}, 50 of {anchors['data']:g}, 100 of {anchors['max']:g}"
+
+
+def _returns(anchors: Anchors) -> dict[str, Any]:
+    """Return the `anchors` block of summary.json: the returns that score 0, 50 and 100 points."""
+    own = {} if anchors.own is None else {"own": _returns(anchors.own)}
+    return {"min": anchors.min, "data": anchors.data, "max": anchors.max, **own}
+
+
+def _next(summary: Mapping[str, Any], files: Mapping[str, str | Path]) -> dict[str, str]:
+    """Return what can be typed next."""
+    run = files.get("run") or files.get("folder")
+    if summary["status"] != "finished" or run is None:
+        return {}
+    said = {"compare": "python -m lmrl.report"}
+    if "policy" in files:
+        player = shlex.quote(str(files["policy"]))
+        said["play"] = f"python -m lmrl.play task={summary['task']} --player {player}"
+    return said | {"evaluate": f"python run.py mode=eval run={shlex.quote(str(run))} evaluation.repeats=..."}
 
 
 def _costs(summary: Mapping[str, Any]) -> dict[str, str]:

@@ -72,8 +72,17 @@ class Stage:
             "tokens": tokens,
             "tokens_per_second": tokens / max(self.seconds, 1e-9),
             "seconds": self.seconds,
+            "parameters": sum(weight.numel() for weight in self.module.parameters()),
+            "trained_parameters": sum(w.numel() for w in self.module.parameters() if w.requires_grad),
             **self.interactions,
         }
+
+    def load(self, which: str) -> int:
+        """Put the weights of the `best` or the `latest` checkpoint into the module, and return their step.
+
+        Without validation episodes there is no best one, and the latest is taken.
+        """
+        return load_weights(self.module, self.best if which == "best" and self.best is not None else self.latest)
 
 
 def check_machine(hardware: DictConfig) -> None:
@@ -262,6 +271,8 @@ def _prepare_blocks(module: Algorithm, hardware: DictConfig) -> None:
         compile_blocks(module)
 
 
-def load_weights(module: Algorithm, checkpoint: Path) -> None:
-    """Put the weights of a checkpoint into a module; nothing in the file is executed."""
-    module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+def load_weights(module: Algorithm, checkpoint: Path) -> int:
+    """Put the weights of a checkpoint into a module, and return its step; nothing in the file is executed."""
+    kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    module.load_state_dict(kept["state_dict"])
+    return int(kept["global_step"])

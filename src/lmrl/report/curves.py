@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmrl.report.groups import Group
+from lmrl.report.runs import is_number
 
 STEPS = "optimizer steps"
 INTERACTIONS = "environment steps of training"
@@ -48,12 +49,12 @@ def curve(group: Group, metric: str, *, number: int = 0, axis: str = STEPS) -> C
 
 def _points(rows: Sequence[Mapping[str, float]], metric: str, axis: str) -> tuple[np.ndarray, np.ndarray]:
     """Return a run's curve; of a step that was logged twice (a resumed run) the later value."""
-    values = {float(row["step"]): float(row[metric]) for row in rows if _is_number(row.get(metric))}
+    values = {float(row["step"]): float(row[metric]) for row in rows if is_number(row.get(metric))}
     steps = sorted(values)
     y = np.asarray([values[step] for step in steps])
     if axis == STEPS:
         return np.asarray(steps), y
-    collected = {float(row["step"]): float(row[_COLLECTED]) for row in rows if _is_number(row.get(_COLLECTED))}
+    collected = {float(row["step"]): float(row[_COLLECTED]) for row in rows if is_number(row.get(_COLLECTED))}
     if not collected or not steps:
         return np.empty(0), np.empty(0)
     when = sorted(collected)
@@ -63,8 +64,3 @@ def _points(rows: Sequence[Mapping[str, float]], metric: str, axis: str) -> tupl
     x = np.asarray([collected[when[index]] for index in rounds[known]])
     # A resumed run counts on from its checkpoint, so the counts never fall; np.interp needs that.
     return np.maximum.accumulate(x) if len(x) else x, y[known]
-
-
-def _is_number(value: object) -> bool:
-    """Tell whether a logged value can be drawn: old files may hold NaN, or nothing."""
-    return isinstance(value, int | float) and bool(np.isfinite(value))

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from lmrl.recorded import PROVENANCE
-from lmrl.report.runs import Run, Status, identity, json_lines, progress
+from lmrl.report.runs import CHANGES, Run, Status, identity, metric_rows, progress
 from lmrl.runs import is_busy
 
 
@@ -42,8 +42,8 @@ def read_run(folder: Path) -> Run:
     summary, trouble = _read(folder / "summary.json") if (folder / "summary.json").exists() else ({}, "")
     provenance, note = _read(folder / PROVENANCE)[0], _read(folder / "mlflow.json")[0]
     metrics = folder / "metrics.jsonl"
-    rows = json_lines(metrics.read_text(encoding="utf-8", errors="replace")) if metrics.exists() else []
-    rows = [row for row in rows if isinstance(row.get("step"), int | float)]
+    rows = metric_rows(metrics.read_text(encoding="utf-8", errors="replace")) if metrics.exists() else []
+    changes = folder / CHANGES
     status: Status = "unfinished" if trouble or config_trouble else summary.get("status", "unfinished")
     reason = trouble or config_trouble or _reason(folder, status, summary, config, rows)
     transcripts = folder / "transcripts.jsonl"
@@ -59,6 +59,8 @@ def read_run(folder: Path) -> Run:
         provenance=provenance,
         transcripts=transcripts if transcripts.exists() else None,
         run_id=note.get("run_id"),
+        evaluates=str(folder.resolve().parents[1]) if changes.exists() else None,
+        changes=tuple(_read(changes)[0].get("changes", ())),
     )
 
 

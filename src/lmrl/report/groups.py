@@ -1,32 +1,19 @@
-"""Which runs are repetitions of one experiment, and by what experiments differ."""
+"""Which runs are repetitions of one experiment, and which may be compared with which."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from lmrl.recorded import SMOKE, environment_changes
+from lmrl.report.naming import Settings, labels, meant, text
 from lmrl.report.runs import Run
+from lmrl.report.sections import sections
 from lmrl.runs import decisive
 
-ABSENT = "null"
-"""How the value of a key is shown that a configuration does not have."""
-
-_TELLING = (
-    "(model)",
-    "algo.module.",
-    "algo.",
-    "model.",
-    "task.env.",
-    "task.",
-    "(dataset)",
-    "evaluation.",
-    "validation.",
-)
-"""The order in which keys are preferred for naming a variant."""
-
-Settings = Mapping[str, str]
-"""A configuration as one line of text for each dotted key."""
+DEFAULT = "(default)"
+"""The value of a key as the defaults of a task and method say it, where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +25,22 @@ class Group:
     runs: tuple[Run, ...]
     settings: Settings
     variant: str = ""
-    """By what it differs from the other groups of its task and method. Empty: it is the only one, or the main one."""
+    """By what it differs from the defaults, and from the other groups beside it. Empty: these are the defaults."""
+    environment: str = ""
+    """In what its environment differs from the task's own. Empty: in nothing."""
+    is_smoke: bool = False
+    evaluations: tuple[Run, ...] = ()
+    """Further evaluations of its runs."""
 
     @property
     def name(self) -> str:
         """What it is called beside the groups of other tasks: the method, and what was varied."""
         return f"{self.algo} · {self.variant}" if self.variant else self.algo
+
+    @property
+    def section(self) -> str:
+        """The task, and what was changed about it: only groups of one section can be ranked."""
+        return f"{self.task} with {self.environment}" if self.environment else self.task
 
 
 def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
@@ -52,34 +49,21 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
     Of several runs of one configuration and seed only the newest counts: they are one draw, not several.
     """
     apart = [run for run in runs if not run.is_finished]
-    pairs: dict[tuple[str, str], list[Run]] = defaultdict(list)
-    for run in runs:
-        if run.is_finished:
-            pairs[run.task, run.algo].append(run)
+    first = [run for run in runs if run.is_finished and run.evaluates is None]
+    again = [run for run in runs if run.is_finished and run.evaluates is not None]
+    found = sections({run: settings_of(run) for run in first})
+    beside: dict[tuple[str, str, str, bool], list[Run]] = defaultdict(list)
+    for run in first:
+        beside[run.task, found[run], run.algo, _is_smoke(run)].append(run)
     groups = []
-    for (task, algo), members in sorted(pairs.items()):
-        found = []
+    for (task, environment, algo, is_smoke), members in sorted(beside.items()):
+        made = []
         for settings, same in _by_settings(members):
             kept, repeated = _newest(same)
-            found.append(Group(task, algo, kept, settings))
+            made.append(Group(task, algo, kept, settings, environment=environment, is_smoke=is_smoke))
             apart += repeated
-        groups += _named(found)
-    return groups, apart
-
-
-def differences(settings: Sequence[Settings]) -> dict[str, tuple[str, ...]]:
-    """Return the keys whose values are not equal everywhere, each with its values in the given order."""
-    keys = sorted({key for one in settings for key in one})
-    rows = {key: tuple(one.get(key, ABSENT) for one in settings) for key in keys}
-    return {key: values for key, values in rows.items() if len(set(map(_meant, values))) > 1}
-
-
-def _meant(value: str) -> str:
-    """Return one text for all ways to write a number, such as 10 and 10.0."""
-    try:
-        return repr(float(value))
-    except ValueError:
-        return value
+        groups += _named(made)
+    return _with_evaluations(groups, again, apart)
 
 
 def settings_of(run: Run) -> dict[str, Any]:
@@ -90,9 +74,9 @@ def settings_of(run: Run) -> dict[str, Any]:
     return what | {"(model)": run.model, "(dataset)": (run.summary.get("dataset") or {}).get("fingerprint")}
 
 
-def text(value: Any) -> str:
-    """Return a value as YAML would write it, in one line."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+def _is_smoke(run: Run) -> bool:
+    """Tell whether a run only shows that everything works."""
+    return (run.provenance.get("choices") or {}).get("experiment") == SMOKE
 
 
 def _by_settings(runs: Sequence[Run]) -> list[tuple[Settings, list[Run]]]:
@@ -108,7 +92,7 @@ def _by_settings(runs: Sequence[Run]) -> list[tuple[Settings, list[Run]]]:
     groups: dict[frozenset[tuple[str, str]], tuple[Settings, list[Run]]] = {}
     for run, what in found:
         settings = {key: text(value) for key, value in sorted(what.items()) if key not in follow}
-        alike = frozenset((key, _meant(value)) for key, value in settings.items())
+        alike = frozenset((key, meant(value)) for key, value in settings.items())
         groups.setdefault(alike, (settings, []))[1].append(run)
     return list(groups.values())
 
@@ -128,40 +112,51 @@ def _newest(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[Run]]:
 def _named(groups: Sequence[Group]) -> list[Group]:
     """Name groups of one task and method by what differs between them, as shortly as it is clear.
 
-    The one with the most seeds, if there is one, is what was meant by the method: it has the method's plain name.
+    The method's plain name belongs to its default configuration. Where no run has recorded what it changed, it belongs
+    to the only group, if there is one; and what an experiment's file changed is told by the experiment's name.
     """
-    if len(groups) < 2:
-        return list(groups)
-    rows = differences([group.settings for group in groups])
-    chosen = _telling(rows, len(groups))
-    labels = [", ".join(_said(key, rows[key][index]) for key in chosen) for index in range(len(groups))]
-    if len(set(labels)) < len(labels):  # long values that begin alike
-        labels = [f"{label} #{index + 1}" for index, label in enumerate(labels)]
-    most, second = sorted((len(group.runs) for group in groups), reverse=True)[:2]
-    return [
-        replace(group, variant="" if len(group.runs) == most > second else label)
-        for group, label in zip(groups, labels, strict=True)
-    ]
+    changed = [_own_changes(group) for group in groups]
+    plain = [index for index, changes in enumerate(changed) if changes == {}]
+    if not plain and len(groups) == 1 and (changed[0] is None or groups[0].is_smoke):
+        plain = [0]
+    settings = [group.settings for group in groups]
+    known = [changes for changes in changed if changes]
+    if not plain and known:
+        settings.append({**settings[changed.index(known[0])], **dict.fromkeys(known[0], DEFAULT)})
+    found = labels(settings) if len(settings) > 1 else [""]
+    named = []
+    for index, group in enumerate(groups):
+        told = [SMOKE] * group.is_smoke + [found[index]] * (plain != [index])
+        named.append(replace(group, variant=", ".join(filter(None, told))))
+    return named
 
 
-def _telling(rows: Mapping[str, Sequence[str]], count: int) -> list[str]:
-    """Choose few keys whose values together tell all groups apart, a method's own before others."""
-    chosen: list[str] = []
-    told = [("",)] * count
-
-    def rank(key: str) -> tuple[Any, ...]:
-        kinds = len({(*known, value) for known, value in zip(told, rows[key], strict=True)})
-        place = next((i for i, start in enumerate(_TELLING) if key.startswith(start)), len(_TELLING))
-        return -kinds, place, max(map(len, rows[key])) > 24, key.count("."), key
-
-    while len(set(told)) < count:
-        best = min(rows, key=rank)
-        chosen.append(best)
-        told = [(*known, value) for known, value in zip(told, rows[best], strict=True)]
-    return chosen
+def _own_changes(group: Group) -> Mapping[str, Any] | None:
+    """Return what a group's runs changed besides the environment; `None`: none of them says."""
+    recorded = (run.provenance.get("changed") for run in group.runs)
+    changed = next((changes for changes in recorded if changes is not None), None)
+    if changed is None:
+        return None
+    # A copy of the environment, such as the one that made the data, follows it by reference.
+    follow = {(key.split("env.", 1)[-1], text(value)) for key, value in environment_changes(changed).items()}
+    own = {key: value for key, value in changed.items() if key not in environment_changes(changed)}
+    return {key: value for key, value in own.items() if (key.split("env.", 1)[-1], text(value)) not in follow}
 
 
-def _said(key: str, value: str, longest: int = 32) -> str:
-    """Write a value with its key, without the parts that say little."""
-    name = key.removeprefix("algo.").removeprefix("module.").strip("()")
-    return f"{name}={value if len(value) <= longest else value[: longest - 1] + '…'}"
+def _with_evaluations(
+    groups: Sequence[Group], evaluations: Sequence[Run], apart: list[Run]
+) -> tuple[list[Group], list[Run]]:
+    """Put further evaluations below the groups whose runs they evaluate."""
+    where = {key: index for index, group in enumerate(groups) for run in group.runs for key in _keys(run)}
+    found: dict[int, list[Run]] = defaultdict(list)
+    for run in evaluations:
+        if run.evaluates in where:
+            found[where[run.evaluates]].append(run)
+        else:
+            apart.append(replace(run, reason="it evaluates a run again that is not compared here"))
+    return [replace(group, evaluations=tuple(found[index])) for index, group in enumerate(groups)], apart
+
+
+def _keys(run: Run) -> set[str]:
+    """Return by what another evaluation names a run: its folder, or its id in MLflow."""
+    return {str(Path(run.place).resolve()), *([run.run_id] if run.run_id else [])}

@@ -1,5 +1,6 @@
 """Put the page together: what the templates show, and the files they become."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lmrl.report import charts
 from lmrl.report.curves import INTERACTIONS, STEPS, curve
 from lmrl.report.dialogues import Dialogue, best_and_worst
-from lmrl.report.groups import Group, differences
+from lmrl.report.groups import Group
 from lmrl.report.invocation import Commands
+from lmrl.report.naming import differences
 from lmrl.report.results import Result, close_to_best, compare, result_of
 from lmrl.report.runs import Run
 from lmrl.report.words import FILTERS
@@ -31,13 +33,15 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class TaskPart:
-    """What the page says about one task."""
+    """What the page says about one task, or about one way in which it was changed."""
 
     name: str
     anchor: str
+    is_changed: bool
     results: tuple[Result, ...]
-    """The best first."""
-    best: Result
+    """The best first, and behind them those that are not ranked."""
+    best: Result | None
+    """`None`: none of the results is ranked."""
     close: tuple[Result, ...]
     charts: tuple[Chart, ...]
     dialogues: Mapping[str, Sequence[Dialogue]]
@@ -63,15 +67,18 @@ def build_page(
         commands: tells the commands of runs.
     """
     results = [result_of(group) for group in groups]
-    tasks = sorted({group.task for group in groups})
-    parts = [_task_part(task, [r for r in results if r.group.task == task], dialogues) for task in tasks]
+    names = sorted({group.section for group in groups})
+    parts = [_task_part(name, [r for r in results if r.group.section == name], dialogues) for name in names]
+    unchanged = [part for part in parts if not part.is_changed and part.best is not None]
+    compared = [result for part in unchanged for result in part.results if not result.group.is_smoke]
     runs = [(result, run) for part in parts for result in part.results for run in result.group.runs]
     return {
         "title": title,
         "made": made,
         "parts": parts,
-        "methods": _order(results),
-        "cells": {(result.group.name, result.group.task): result for result in results},
+        "unchanged": unchanged,
+        "methods": _order(compared),
+        "cells": {(result.group.name, result.group.section): result for result in compared},
         "comparison": compare(results),
         "apart": apart,
         "runs": [(result, run, commands.of(run)) for result, run in runs],
@@ -103,25 +110,32 @@ def write_page(page: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
     return written[0], written[1]
 
 
-def _task_part(task: str, results: Sequence[Result], dialogues: int) -> TaskPart:
-    """Collect what is said about one task."""
-    ordered = tuple(sorted(results, key=lambda result: -result.main.value))
-    best, close = close_to_best(ordered)
+def _task_part(name: str, results: Sequence[Result], dialogues: int) -> TaskPart:
+    """Collect what is said about one task, or about one way in which it was changed."""
+    ordered = tuple(sorted(results, key=lambda result: (result.group.is_smoke, -result.main.value)))
+    ranked = [result for result in ordered if not result.group.is_smoke]
+    best, close = close_to_best(ranked) if ranked else (None, [])
     methods = sorted({result.group.algo for result in ordered})
-    members = {algo: [r.group for r in ordered if r.group.algo == algo] for algo in methods}
+    members = {algo: [r.group for r in ranked if r.group.algo == algo] for algo in methods}
     return TaskPart(
-        name=task,
-        anchor=f"task-{task}",
+        name=name,
+        anchor=f"task-{_slug(name)}",
+        is_changed=bool(ordered[0].group.environment),
         results=ordered,
         best=best,
         close=tuple(close),
-        charts=tuple(_charts(task, ordered)),
+        charts=tuple(_charts(name, ranked or ordered)),
         dialogues={result.group.name: best_and_worst(result.group, dialogues) for result in ordered},
         varied={algo: _differences(found) for algo, found in members.items() if len(found) > 1},
         different=_differences([result.group for result in ordered]),
         has_own=any(result.own_score is not None for result in ordered),
         has_iqm=any(result.iqm is not None for result in ordered),
     )
+
+
+def _slug(name: str) -> str:
+    """Return a name as it can stand in an address and in the name of a file."""
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def _differences(groups: Sequence[Group]) -> list[tuple[str, Sequence[str]]]:
@@ -136,7 +150,7 @@ def _charts(task: str, results: Sequence[Result]) -> list[Chart]:
     anchors = _anchors(results)
     said = f"{main} of the reported evaluation; a diamond is the paper's number"
     bars = charts.intervals([_bar(result, main) for result in results], title=said, references=anchors[main])
-    found = [Chart(f"{task}_results", bars, f"{task}: {said}")]
+    found = [Chart(f"{_slug(task)}_results", bars, f"{task}: {said}")]
     ranked = f"eval/{'score' if has_score else 'return_mean'}"
     for metric, axis in ((ranked, STEPS), (ranked, INTERACTIONS), (SUCCESS, STEPS)):
         made = [curve(result.group, metric, number=i, axis=axis) for i, result in enumerate(results)]
@@ -146,7 +160,7 @@ def _charts(task: str, results: Sequence[Result]) -> list[Chart]:
             title = f"{name.replace('_', ' ')} on validation episodes"
             svg = charts.lines(lines, title=title, axis=axis, references=anchors.get(name, {}))
             suffix = "steps" if axis == STEPS else "interactions"
-            found.append(Chart(f"{task}_{name}_{suffix}", svg, f"{task}: {title} over {axis}"))
+            found.append(Chart(f"{_slug(task)}_{name}_{suffix}", svg, f"{task}: {title} over {axis}"))
     return found
 
 

@@ -94,7 +94,7 @@ def result_of(group: Group) -> Result:
         score=_estimate(evaluated, "score", "score_ci95"),
         own_score=_estimate(evaluated, "own_score", "own_score_ci95"),
         iqm=iqm,
-        paper=group.runs[-1].summary.get("paper") or {},
+        paper={} if group.environment else group.runs[-1].summary.get("paper") or {},
         rates=_rates(group),
     )
 
@@ -103,9 +103,10 @@ def compare(results: Sequence[Result]) -> Comparison | None:
     """Compare methods over several tasks by their scores; `None` if there are not two of both.
 
     Compared are the methods that have a score on all tasks. While these are fewer than two, the task that the fewest
-    methods were run on is left out.
+    methods were run on is left out. Smoke runs and changed tasks are not compared.
     """
-    cells = {(r.group.name, r.group.task): _scores(r) for r in results if r.score is not None}
+    ranked = [r for r in results if r.score is not None and not r.group.is_smoke and not r.group.environment]
+    cells = {(r.group.name, r.group.task): _scores(r) for r in ranked}
     tasks = sorted({task for _, task in cells})
     names = sorted({name for name, _ in cells})
     while len(tasks) > 1 and len(_complete(cells, names, tasks)) < 2:

@@ -1,6 +1,7 @@
 """What a report knows about one run, wherever the run is kept."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,15 @@ from typing import Any, Literal
 Status = Literal["finished", "interrupted", "failed", "unfinished"]
 """How a run ended; `unfinished`: it left no word about its end, because it still runs or was killed."""
 
+CHANGES = "changes.json"
+"""The file that makes a folder another evaluation of a run, and says what it changed."""
 _TIME = re.compile(r"^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_")
 _NAME = re.compile(r"(?P<task>\w+)-(?P<algo>\w+)-s(?P<seed>\d+)-[0-9a-f]{6}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One run."""
+    """One run, or another evaluation of one."""
 
     name: str
     """The name of its folder, or its name in MLflow."""
@@ -40,6 +43,10 @@ class Run:
     transcripts: Path | None = None
     run_id: str | None = None
     """Its id in MLflow. `None`: it is not recorded there, or the folder does not say so."""
+    evaluates: str | None = None
+    """The folder or the id in MLflow of the run that it evaluates again. `None`: it is a run of its own."""
+    changes: tuple[str, ...] = ()
+    """What another evaluation changed, as it was typed."""
 
     @property
     def results(self) -> Mapping[str, Any]:
@@ -92,3 +99,14 @@ def json_lines(text: str) -> list[dict[str, Any]]:
         if isinstance(value, dict):
             found.append(value)
     return found
+
+
+def metric_rows(text: str) -> list[dict[str, Any]]:
+    """Return the rows of metrics.jsonl that have a step; what is no finite number in them is left out."""
+    rows = [{key: value for key, value in row.items() if is_number(value)} for row in json_lines(text)]
+    return [row for row in rows if "step" in row]
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a logged value is a finite number: a loss may have become NaN, and Python's JSON can say so."""
+    return isinstance(value, int | float) and math.isfinite(value)

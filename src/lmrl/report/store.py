@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from lmrl.mlflow_store import prepare_environment
+from lmrl.mlflow_store import PARENT_TAG, prepare_environment
 from lmrl.recorded import PROVENANCE
-from lmrl.report.runs import Run, Status, identity, progress, without_password
+from lmrl.report.runs import CHANGES, Run, Status, identity, progress, without_password
 
 EXPERIMENTS = "lmrl/"
 """The names of lmrl's experiments begin so."""
@@ -112,6 +112,7 @@ def _read(client: Any, entry: Any, uri: str, target: Path) -> Run:
     head = {key: tags.get(key) for key in ("task", "algo", "model")} | {"seed": _number(tags.get("seed"))}
     rows = _rows(client, run_id, [name for name in entry.data.metrics if name.startswith(_CURVES)])
     status: Status = _STATUS.get(entry.info.status, "unfinished")
+    is_again = CHANGES in kept  # a job of a sweep has a parent as well
     return Run(
         name=entry.info.run_name or run_id,
         place=f"{without_password(uri)} run {run_id}",
@@ -124,6 +125,8 @@ def _read(client: Any, entry: Any, uri: str, target: Path) -> Run:
         provenance=content(PROVENANCE),
         transcripts=fetched("transcripts.jsonl"),
         run_id=run_id,
+        evaluates=tags.get(PARENT_TAG, "") if is_again else None,
+        changes=tuple(content(CHANGES).get("changes", ())),
     )
 
 

@@ -1,0 +1,59 @@
+"""Which runs of a task were played in which environment: numbers of different ones are never compared."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lmrl.recorded import ENVIRONMENT, environment_changes
+from lmrl.report.naming import Settings, differences, meant, said, text
+from lmrl.report.runs import Run
+from lmrl.runs import lies_in
+
+Environment = frozenset[tuple[str, str]]
+"""What the reported number is of: dotted keys with their values, equal numbers written alike."""
+
+
+def sections(runs: Mapping[Run, Mapping[str, Any]]) -> dict[Run, str]:
+    """Return for each run in what its environment differs from its task's own; nothing, if in nothing.
+
+    A run that has not recorded what it changed is compared with the other runs of its task.
+
+    Args:
+        runs: each with the values that decide its results.
+    """
+    tasks: dict[str, dict[Environment, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    written: dict[Environment, Settings] = {}
+    for run, settings in runs.items():
+        told = {key: text(value) for key, value in settings.items() if lies_in(key, ENVIRONMENT)}
+        same = frozenset((key, meant(value)) for key, value in told.items())
+        tasks[run.task][same].append(run)
+        written.setdefault(same, told)
+    found: dict[Run, str] = {}
+    for played in tasks.values():
+        for environment, label in _labels(played, written).items():
+            found |= dict.fromkeys(played[environment], label)
+    return found
+
+
+def _labels(
+    played: Mapping[Environment, Sequence[Run]], written: Mapping[Environment, Settings]
+) -> dict[Environment, str]:
+    """Name the environments of one task by their recorded changes, and where names are equal by what differs."""
+    known = {environment: _recorded(runs) for environment, runs in played.items()}
+    named: dict[str, list[Environment]] = defaultdict(list)
+    for environment, changes in known.items():
+        named[", ".join(said(key, text(value)) for key, value in (changes or {}).items())].append(environment)
+    found: dict[Environment, str] = {}
+    for label, alike in named.items():
+        sure = [environment for environment in alike if known[environment] is not None]
+        rows = differences([written[environment] for environment in alike])
+        for index, environment in enumerate(alike):
+            told = ", ".join(said(key, values[index]) for key, values in rows.items())
+            found[environment] = label if len(alike) == 1 or sure == [environment] else told
+    return found
+
+
+def _recorded(runs: Sequence[Run]) -> dict[str, Any] | None:
+    """Return what runs recorded of changes of their environment; `None`: none of them says."""
+    changed = [run.provenance["changed"] for run in runs if run.provenance.get("changed") is not None]
+    return environment_changes(changed[0]) if changed else None

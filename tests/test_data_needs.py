@@ -24,6 +24,8 @@ REFUSED = [
     *((algo, FIXED, "algo.datamodule._target_=lmrl.datamodules.offline") for algo in ONLINE),
     *((algo, ("algo.datamodule.demonstrations=8",), "algo.datamodule.demonstrations=8: ") for algo in ONLINE),
     *((algo, ("algo.datamodule.group=4",), "algo.datamodule.group=4: ") for algo in ("grpo", "rloo")),
+    *((algo, ("algo.datamodule.rollouts=30",), "algo.datamodule.group=8 must divide algo.datamodule.rollouts=30")
+      for algo in ("grpo", "rloo")),
     ("ppo", ("algo.module.imitation_weight=0.1",), "algo.module.imitation_weight=0.1: there is nothing to imitate"),
     ("dpo", ("algo.datamodule.group_by=step",), "algo.datamodule.group_by=step: "),
     ("dpo", FIXED, "algo.datamodule.group_by=None: "),

@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections import Counter
@@ -25,7 +24,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from test_prompted import KEY, Handler, Server, break_off, completion, hang_up, late, refuse, say
+from servers import KEY, Handler, Server, break_off, completion, hang_up, late, refuse, say, serving
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoModelForCausalLM,
@@ -44,7 +43,7 @@ from lmrl.policies.core import Action, Policy, Request
 from lmrl.policies.partner_cache import CacheError, ReplyCache, reply_key
 from lmrl.policies.partner_model import load
 from lmrl.policies.partner_prompt import PartnerPrompt, Situation
-from lmrl.policies.partners import EndpointPartner, LocalPartner, PartnerError, spoken_line, without_thoughts
+from lmrl.policies.partners import EndpointPartner, LocalPartner, PartnerError, spoken_line
 from lmrl.policies.scripted import RandomPolicy
 from lmrl.rollout import Start, rollout
 from lmrl.text.trajectory import Trajectory, Turn
@@ -141,11 +140,9 @@ class Games:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with Server() as running:
+    with serving() as running:
         running.usual = answer
-        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield running
-        running.shutdown()
 
 
 def answer(handler: Handler, body: dict[str, Any]) -> None:
@@ -274,12 +271,10 @@ def test_greedy_replies_belong_to_the_prompt_and_sampled_ones_to_the_episode(ser
         ("It\u2019s \u201cS\u00e3o Paulo\u201d \u2013 so\u2026 \U0001f600", 'It\'s "Sao Paulo" - so...\n'),
         ("\x1b[31mred\x00", "[31mred\n"),
         ("half \ud83d", "half ?\n"),
-        ("", "\n"),
-        (None, "\n"),
         ("Output: Decision=Accept\nBuy Price=$9,500", "Output: Decision=Accept Buy Price=$9,500\n"),
     ],
 )
-def test_a_reply_is_one_printable_line(server: Server, said: str | None, reply: str) -> None:
+def test_a_reply_is_one_printable_line(server: Server, said: str, reply: str) -> None:
     server.usual = say(said)
     assert texts(partner(server), ask("Is it red?\n")) == [reply]
 
@@ -289,7 +284,6 @@ def test_only_the_first_line_may_count(server: Server) -> None:
     settings = {"model": "m", "base_url": server.url}
     policy = EndpointPartner(prompt=PROMPT, endpoint=settings, first_line=True)
     assert texts(policy, ask("Is it red?\n")) == ["Yes.\n"]
-    assert without_thoughts("<think>a\nb</think>\nc\nd", first_line=True) == "c"
     assert spoken_line("c\nd") == "c d\n"
 
 
@@ -335,7 +329,7 @@ def test_nobody_can_speak_for_the_partner() -> None:
         (None, r"task\.partner_prompt: this task has none"),
         ({"system": "x"}, r"task\.partner_prompt must have template"),
         ({**PROMPT, "rules": "x"}, r"task\.partner_prompt must have template, and may have system and examples.*rules"),
-        ({**PROMPT, "template": "{object}"}, r"task\.partner_prompt\.template must have \{utterance\} or \{dialogue\}"),
+        ({**PROMPT, "template": "{object}"}, r"task\.partner_prompt\.template needs \{utterance\} or \{dialogue\}"),
         ({**PROMPT, "template": 3}, r"task\.partner_prompt\.template must be a text"),
         ({**PROMPT, "template": "{utterance} }"}, r"task\.partner_prompt\.template: Single '}'"),
         ({**PROMPT, "template": "{utterance} {}"}, r"template: a field is a plain name in braces, got \{\}"),
@@ -529,10 +523,13 @@ def test_without_a_cache_everything_is_asked(server: Server, tmp_path: Path) -> 
 
 
 def test_silence_is_not_kept(server: Server, tmp_path: Path) -> None:
-    server.script = [say("")]
+    server.script = [say("")] * 3
     policy = partner(server, cache=tmp_path / "r.sqlite")
-    assert [texts(policy, ask("Is it red?\n")) for _ in range(3)] == [["\n"], ["Yes.\n"], ["Yes.\n"]]
-    assert counts(policy) == (3, 0, 1, 2)
+    with pytest.raises(PartnerError, match="failed 3 times: an empty answer"):
+        texts(policy, ask("Is it red?\n"))
+    assert not ReplyCache(tmp_path / "r.sqlite").get([policy._key(policy._question(ask("Is it red?\n")))])
+    assert [texts(policy, ask("Is it red?\n")) for _ in range(2)] == [["Yes.\n"], ["Yes.\n"]]
+    assert counts(policy) == (2, 0, 1, 1)
 
 
 def test_the_first_reply_stays(tmp_path: Path) -> None:
@@ -696,7 +693,7 @@ def test_sampled_replies_have_the_models_distribution(folders: dict[str, Path]) 
     expected: Counter[str] = Counter()  # different bytes of a letter look the same
     for token, probability in enumerate(likely.tolist()):
         expected[loaded.tokenizer.decode([token], skip_special_tokens=True)] += probability
-    found = Counter(drawn)
+    found = Counter(spoken.text for spoken in drawn)
     common = {text: probability for text, probability in expected.items() if probability > 0.02}
     assert len(common) > 3
     for text, probability in common.items():
@@ -767,12 +764,15 @@ def test_other_weights_are_another_model(folders: dict[str, Path], tmp_path: Pat
 
 def test_a_reply_ends_at_its_line_where_the_model_knows_no_chats(folders: dict[str, Path]) -> None:
     whole = local(folders["llama"], first_line=False, max_new_tokens=60, sampling={"temperature": 2.0})
-    raw = whole.model.generate([[5, 6, 7]] * 40, [(seed, 0) for seed in range(40)], first_line=False)
-    cut = whole.model.generate([[5, 6, 7]] * 40, [(seed, 0) for seed in range(40)], first_line=True)
+    streams = [(seed, 0) for seed in range(40)]
+    raw, cut = (
+        [spoken.text for spoken in whole.model.generate([[5, 6, 7]] * 40, streams, first_line=first_line)]
+        for first_line in (False, True)
+    )
     broken = [index for index, text in enumerate(raw) if "\n" in text.strip()]
     assert broken, "some of the replies have several lines"
     for text, begun in zip(raw, cut, strict=True):
-        assert without_thoughts(begun, first_line=True) == without_thoughts(text, first_line=True)
+        assert begun.strip().partition("\n")[0] == text.strip().partition("\n")[0]
         assert begun.lstrip().count("\n") <= 1
     assert any(len(cut[index]) < len(raw[index]) for index in broken)
 
@@ -961,7 +961,7 @@ def test_the_prompt_of_a_task_fits_its_environment(conf: Path, server: Server, t
     cfg = composed(conf, *chosen, f"partner.endpoint.base_url={server.url}")
     env = instantiate(cfg.task.env)()
     assert type(env.partner) is EndpointPartner
-    for said in ("Yes.", "No, it is not.", "I am \u201ca model\u201d.\nreally \U0001f600", "", "Yes\n" * 99):
+    for said in ("Yes.", "No, it is not.", "I am \u201ca model\u201d.\nreally \U0001f600", "Yes\n" * 99):
         server.usual = say(said)
         env.reset(seed=3)
         for utterance in ("Is it a good one?\n", "", "x" * 900 + "\n"):

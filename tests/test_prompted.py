@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from servers import KEY, Behaviour, Handler, Server, break_off, completion, hang_up, late, refuse, say, serving, trickle
 
 from lmrl.checks import ConfigError
 from lmrl.envs.maze import Maze, OptimalPlayer, optimal_values, read_position
@@ -28,139 +28,20 @@ from lmrl.policies.prompted import Prompt, PromptedPolicy, read_json, read_plain
 from lmrl.rollout import Start, rollout
 from lmrl.text.trajectory import Turn
 
-KEY = "sk-very-Secret-0123456789"
 PROMPT = {
     "system": "You play.",
     "rules": "Say a word.",
     "actions": "A word is yes or no.",
     "examples": [{"history": ["One?\n", "yes\n", "Two?\n"], "thought": "Now the other.", "action": "no"}],
 }
-Behaviour = Callable[["Handler", dict[str, Any]], None]
-
-
-class Handler(BaseHTTPRequestHandler):
-    """One connection of the server."""
-
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # an answer leaves as one packet
-    server: "Server"  # type: ignore[assignment]
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        behaviour = self.server.arrive(Seen(time.monotonic(), self.path, dict(self.headers), body))
-        try:
-            behaviour(self, body)
-        finally:
-            self.server.leave()
-
-    def send(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@dataclass
-class Seen:
-    """A request as it arrived."""
-
-    time: float
-    path: str
-    headers: dict[str, str]
-    body: dict[str, Any]
-
-
-class Server(ThreadingHTTPServer):
-    """Plays an endpoint: the behaviours of `script` in turn, and then `usual` for ever."""
-
-    request_queue_size = 64
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script: list[Behaviour] = []
-        self.usual: Behaviour = say('{"thought": "-", "action": "yes"}')
-        self.seen: list[Seen] = []
-        self.now = self.most = 0
-        self.lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-    def arrive(self, seen: Seen) -> Behaviour:
-        with self.lock:
-            self.seen.append(seen)
-            self.now += 1
-            self.most = max(self.most, self.now)
-            return self.script.pop(0) if self.script else self.usual
-
-    def leave(self) -> None:
-        with self.lock:
-            self.now -= 1
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # clients that have gone are part of the tests
-
-
-def completion(content: str | None, usage: Any = (100, 10), finish: str = "stop") -> bytes:
-    tokens = dict(zip(("prompt_tokens", "completion_tokens"), usage, strict=True)) if usage else None
-    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": finish}
-    return json.dumps({"object": "chat.completion", "choices": [choice], "usage": tokens}).encode()
-
-
-def say(content: str | None, **options: Any) -> Behaviour:
-    return lambda handler, body: handler.send(200, completion(content, **options))
-
-
-def refuse(status: int, text: str = "", **headers: str) -> Behaviour:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda handler, body: handler.send(status, text.encode(), named)
-
-
-def late(handler: Handler, body: dict[str, Any]) -> None:
-    time.sleep(1.6)
-    handler.send(200, completion('{"action": "too late"}'))
-
-
-def trickle(handler: Handler, body: dict[str, Any]) -> None:
-    """Send byte by byte, each in time."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
-    for _ in range(30):
-        handler.wfile.write(b" ")
-        handler.wfile.flush()
-        time.sleep(0.1)
-
-
-def hang_up(handler: Handler, body: dict[str, Any]) -> None:
-    handler.close_connection = True
-    handler.connection.shutdown(socket.SHUT_RDWR)
-
-
-def break_off(handler: Handler, body: dict[str, Any]) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
-    handler.wfile.write(b'{"choices": [')
-    handler.wfile.flush()
-    hang_up(handler, body)
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nobody is there: local endpoints are asked directly
-    with Server() as running:
-        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    with serving() as running:
         yield running
-        running.shutdown()
 
 
 FAST = Retries(max=2, first=0.01, longest=0.02)
@@ -381,8 +262,8 @@ def test_plain_answers(answer: str, action: str | None) -> None:
     assert read_plain(answer) == action
 
 
-@pytest.mark.parametrize("content", [None, "", "no idea", '{"thought": "no"}', '{"action": "ye'])
-def test_an_answer_without_an_action_is_asked_for_again_if_wanted(server: Server, content: str | None) -> None:
+@pytest.mark.parametrize("content", ["no idea", '{"thought": "no"}', '{"action": "ye'])
+def test_an_answer_without_an_action_is_asked_for_again_if_wanted(server: Server, content: str) -> None:
     server.script = [say(content)]
     policy = player(server)
     assert texts(policy) == [""]
@@ -394,7 +275,7 @@ def test_an_answer_without_an_action_is_asked_for_again_if_wanted(server: Server
     assert (policy.usage["prompt_tokens"], policy.usage["completion_tokens"]) == (300, 30)
     messages = server.seen[-1].body["messages"]
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
-    assert messages[2]["content"] == (content or "(nothing)")
+    assert messages[2]["content"] == content
     assert messages[3]["content"].startswith("This cannot be read. Answer with one JSON object")
     assert len({seen.body["seed"] for seen in server.seen[-3:]}) == 3
 
@@ -476,7 +357,10 @@ def test_waits_grow_up_to_a_limit_and_are_never_shorter_than_asked() -> None:
 def test_an_endpoint_that_stays_broken_is_an_error_and_not_a_reward(server: Server) -> None:
     server.usual = refuse(500, "the disk\n is full")
     policy = player(server)
-    said = f"POST {server.url}/chat/completions failed 3 times: 500 Internal Server Error: the disk is full"
+    said = (
+        f"the model 'm' does not answer: POST {server.url}/chat/completions failed 3 times: "
+        "500 Internal Server Error: the disk is full"
+    )
     with pytest.raises(EndpointError) as caught:
         rollout(Maze, policy, [Start(0)], memory=1)
     assert str(caught.value) == said
@@ -498,7 +382,9 @@ def test_nobody_is_there() -> None:
 def test_a_refusal_ends_the_run_at_once(server: Server, status: int) -> None:
     server.usual = refuse(status, "" if status == 204 else "no such thing", Location=server.url)
     policy = player(server, concurrency=1)
-    with pytest.raises(EndpointError, match=rf"^POST {server.url}/chat/completions: {status} "):
+    with pytest.raises(
+        EndpointError, match=rf"^the model 'm' does not answer: POST {server.url}/chat/completions: {status} "
+    ):
         texts(policy, *[ask()] * 60)
     assert policy.usage["retries"] == 0
     assert len(server.seen) < 30  # a few may leave before the first answer is read, on a busy machine
@@ -517,11 +403,12 @@ def test_a_refusal_does_not_wait_for_the_others(server: Server) -> None:
 
 def test_cost_is_only_told_when_it_is_known(server: Server) -> None:
     price = {"prompt": 30, "completion": 60}
-    server.script = [say('{"action": "a"}', usage=(1001, 17)), say('{"action', usage=(12, 1024), finish="length")]
+    cut_off = say('{"action": "a"} {"actio', usage=(12, 1024), finish="length")
+    server.script = [say('{"action": "a"}', usage=(1001, 17)), cut_off]
     policy = player(server, price=price)
     texts(policy, ask(), ask())
     assert policy.usage["cost"] == (1013 * 30 + 1041 * 60) / 1e6 == 0.09285
-    assert (policy.usage["cut_off"], policy.usage["unparsable"], policy.usage["unmetered"]) == (1, 1, 0)
+    assert (policy.usage["cut_off"], policy.usage["unparsable"], policy.usage["unmetered"]) == (1, 0, 0)
     server.script = [say('{"action": "a"}', usage=None)]
     texts(policy)
     assert (policy.usage["cost"], policy.usage["unmetered"], policy.usage["prompt_tokens"]) == (None, 1, 1013)

@@ -9,13 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lmrl.data_needs import unlearnable
-from lmrl.hyperparameters import Count, Positive, PositiveCount, objection
+from lmrl.hyperparameters import ConfigError, Count, Positive, PositiveCount, objection
 from lmrl.signatures import objections
-
-
-class ConfigError(Exception):
-    """A mistake in what the user asked for, said in one sentence."""
-
 
 _Rate: TypeAlias = Positive | None
 _Number: TypeAlias = PositiveCount | None
@@ -43,6 +38,7 @@ def check_config(cfg: DictConfig) -> None:
     Raises:
         ConfigError: a value is missing, refers to nothing, or is out of its range; the message names it.
     """
+    check_partner(cfg)
     try:
         config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -56,6 +52,24 @@ def check_config(cfg: DictConfig) -> None:
             raise ConfigError(f"{key} {said}")
     for said in itertools.chain(objections(config), unlearnable(config)):
         raise ConfigError(said)
+
+
+def check_partner(cfg: DictConfig) -> None:
+    """Check that the chosen partner of a dialogue is named in full, and that the task has one at all.
+
+    Raises:
+        ConfigError: it is not, or the task has none.
+    """
+    partner = OmegaConf.select(cfg, "partner")
+    if not partner:
+        return
+    if not OmegaConf.select(cfg, "task.partner_prompt"):
+        raise ConfigError(
+            f"partner: the task {cfg.task.name} has no partner that a model can play; use partner=embedded"
+        )
+    missing = sorted(key.removeprefix("partner.") for key in OmegaConf.missing_keys(partner))
+    if missing:
+        raise ConfigError(f"partner.{missing[0]} is missing: set partner.{missing[0]}=...")
 
 
 def check_environments(cfg: DictConfig) -> None:

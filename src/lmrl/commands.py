@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmrl.checks import ConfigError, check_config
+from lmrl.checks import ConfigError, check_config, check_partner
 
 
 def configuration_folder(folder: Path | None) -> Path:
@@ -27,6 +27,7 @@ def compose_task(overrides: Sequence[str], folder: Path | None = None) -> Any:
 
     Raises:
         FileNotFoundError: there is no configuration folder.
+        ConfigError: the partner that was chosen is not named in full, or the task has none.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
@@ -38,7 +39,9 @@ def compose_task(overrides: Sequence[str], folder: Path | None = None) -> Any:
     root = {"defaults": defaults, "data_dir": OmegaConf.select(whole, "data_dir") or "data"}
     ConfigStore.instance().store(name="lmrl_task", node=root)
     with initialize_config_dir(str(found.resolve()), version_base="1.3"):
-        return compose("lmrl_task", overrides=list(overrides)).task
+        cfg = compose("lmrl_task", overrides=list(overrides))
+    check_partner(cfg)
+    return cfg.task
 
 
 def compose_run(overrides: Sequence[str], folder: Path | None = None) -> Any:

@@ -58,6 +58,9 @@ def data_faults(
             f"{place}.group={data.get('group', 1)}: {name} compares the {module.get('group')} episodes of a start "
             f"({key}.module.group), and the data must have as many of each; set both to the same number"
         )
+    rollouts, group = data.get("rollouts"), data.get("group")
+    if isinstance(rollouts, int) and isinstance(group, int) and group > 0 and rollouts % group:
+        yield f"{place}.group={group} must divide {place}.rollouts={rollouts}, so that no group is incomplete"
     if needs.batches_by and data.get("group_by") != needs.batches_by:
         yield (
             f"{place}.group_by={data.get('group_by')}: {name} compares rows of one {needs.batches_by}, so a batch must "

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from lmrl import prior
 from lmrl.callbacks.evaluate import Evaluate
-from lmrl.checks import ConfigError, build, changed_env
+from lmrl.checks import build, changed_env
 from lmrl.data.generate import loader_of
 from lmrl.data.store import Dataset
 from lmrl.evaluation import Evaluation, evaluate, evaluation_starts
@@ -25,7 +25,6 @@ from lmrl.exported import write_card, write_player
 from lmrl.figures.draw import draw_figures
 from lmrl.files import open_to_readers, write_text
 from lmrl.hardware import first_decides, local_processes, quiet_libraries, set_threads
-from lmrl.policies.chat import EndpointError
 from lmrl.policies.core import Policy
 from lmrl.provenance import describe
 from lmrl.recorded import PROVENANCE, changes_of, provenance, record_beginning
@@ -181,10 +180,7 @@ def _train_and_report(
     log.log_dataset(rows, name=identity.task, fingerprint=task.dataset.fingerprint, source=task.dataset.folder)
     if not is_trained(cfg):
         policy = build_policy(cfg)
-        try:
-            evaluation = final_evaluation(cfg, task.evaluation_env, policy)
-        except EndpointError as error:
-            raise ConfigError(str(error)) from error
+        evaluation = final_evaluation(cfg, task.evaluation_env, policy)
         return _report(cfg, identity, task, evaluation, folder, log, usage=policy.usage)
     stage = _train(cfg, identity, task, materials, folder, log)
     if not stage.trainer.is_global_zero:

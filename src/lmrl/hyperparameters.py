@@ -43,6 +43,10 @@ _CONTAINERS = (list, Sequence, dict, Mapping)
 _Init = TypeVar("_Init", bound=Callable[..., None])
 
 
+class ConfigError(Exception):
+    """A mistake in what the user asked for, said in one sentence."""
+
+
 def is_simple(annotation: Any) -> bool:
     """Return whether values of a type can be judged by themselves: numbers, words, and lists and tables of them."""
     if annotation in _SIMPLE or annotation in _CONTAINERS or get_origin(annotation) is Literal:

@@ -1,15 +1,15 @@
 """Asks an OpenAI-compatible chat endpoint many questions at once: patiently, within limits, and counting what it costs.
 
-What may pass is tried again: a lost connection, no answer in time, an answer that is no chat completion, and the
+What may pass is tried again: a lost connection, no answer in time, what is not an answer (`chat_answer`), and the
 statuses 408, 409, 429 and 5xx. Every other status is final. An endpoint that does not answer is an `EndpointError` and
 never an answer. The key is read from the environment for each request, and is kept nowhere.
 """
 
-import json
 import random
+import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,8 @@ from typing import Any
 
 import httpx2
 
-from lmrl.hyperparameters import Count, Positive, PositiveCount, checked
+from lmrl.hyperparameters import ConfigError, Count, Positive, PositiveCount, checked
+from lmrl.policies.chat_answer import Answer, NoAnswer, read_completion
 from lmrl.policies.chat_settings import (
     NAME,
     Key,
@@ -28,14 +29,19 @@ from lmrl.policies.chat_settings import (
     is_local,
     retry_after,
 )
+from lmrl.policies.system_role import rejects_system, without_system
 
 _PASSING = frozenset({408, 409, 429})
 _SHOWN = 300  # characters of a server's complaint
 _COUNTS = ("requests", "retries", "cut_off", "unmetered", "prompt_tokens", "completion_tokens")
 
 
-class EndpointError(RuntimeError):
-    """The endpoint refused a request, or kept failing."""
+Objection = Callable[[Answer], str | None]
+"""Tells why an answer is not one after all, for whom it is meant; `None` if it is one."""
+
+
+class EndpointError(ConfigError):
+    """The endpoint refused a request, or kept failing. A command ends with this one sentence."""
 
     answered: Mapping[int, str] = {}
     """What it had answered by then to the others that were asked at once, by their place."""
@@ -64,6 +70,10 @@ class _Failure:
     is_final: bool = False
     asked: float | None = None
     """How many seconds the server asked to wait."""
+    is_said: bool = False
+    """Whether a model said something that is no answer; another seed may help."""
+    is_about_system: bool = False
+    """Whether the model knows no role `system`."""
 
 
 class ChatEndpoint:
@@ -111,6 +121,7 @@ class ChatEndpoint:
         self.sampling = checked_sampling(sampling or {})
         self.price = checked_price(price or {})
         self.retries = retries or Retries()
+        self._knows_system, self._silent = True, f"the model {model!r} does not answer"
         self._chance = random.Random(seed)
         self._lock = threading.Lock()
         self._counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)
@@ -129,8 +140,12 @@ class ChatEndpoint:
             cost = (counts["prompt_tokens"] * self.price[0] + counts["completion_tokens"] * self.price[1]) / 1e6
         return {**counts, "cost": cost}
 
-    def complete(self, chats: Sequence[Chat]) -> list[str]:
-        """Return what the model says to each chat, in order; an empty text where it says nothing.
+    def complete(self, chats: Sequence[Chat], objection: Objection | None = None) -> list[str]:
+        """Return what the model says to each chat, in order; never an empty text.
+
+        Args:
+            chats: the questions.
+            objection: why an answer is none for the one who asks; it is then asked for again. `None`: each is one.
 
         Raises:
             EndpointError: a request was refused or kept failing; the others are given up.
@@ -141,7 +156,7 @@ class ChatEndpoint:
         client, stop = self._client, threading.Event()
         pool = ThreadPoolExecutor(min(self.concurrency, len(chats)), thread_name_prefix="chat")
         try:
-            futures = [pool.submit(self._ask, client, chat, stop) for chat in chats]
+            futures = [pool.submit(self._ask, client, chat, objection, stop) for chat in chats]
             wait(futures, return_when=FIRST_EXCEPTION)
             error = next((e for future in futures if future.done() and (e := future.exception())), None)
             if error is not None:
@@ -176,29 +191,42 @@ class ChatEndpoint:
             request.headers["Authorization"] = f"Bearer {key}"
         return request
 
-    def _ask(self, client: httpx2.Client, chat: Chat, stop: threading.Event) -> str:
+    def _ask(self, client: httpx2.Client, chat: Chat, objection: Objection | None, stop: threading.Event) -> str:
         """Ask until there is an answer, it is refused, or there were too many failures."""
-        body = {"model": self.model, "messages": list(chat.messages), **self.sampling}
-        if self.send_seed:
-            body["seed"] = chat.seed
-        failures = 0
+        failures = said = 0
         while True:
+            has_system = self._knows_system
             self._count(requests=1, retries=int(failures > 0))
-            outcome = self._attempt(client, body)
+            outcome = self._attempt(client, self._body(chat, said, has_system=has_system), objection)
             if isinstance(outcome, str):
                 return outcome
             failures += 1
+            said += outcome.is_said
+            if outcome.is_about_system and has_system and chat.messages[0]["role"] == "system":
+                self._knows_system = False  # asked again at once: there is nothing to wait for
+                continue
             if outcome.is_final:
-                raise EndpointError(f"POST {self.url}: {outcome.cause}")
+                raise EndpointError(f"{self._silent}: POST {self.url}: {outcome.cause}")
             if failures > self.retries.max:
                 times = "time" if failures == 1 else "times"
-                raise EndpointError(f"POST {self.url} failed {failures} {times}: {outcome.cause}")
+                raise EndpointError(f"{self._silent}: POST {self.url} failed {failures} {times}: {outcome.cause}")
             with self._lock:
                 uniform = self._chance.random()
-            if stop.wait(self.retries.delay(failures, outcome.asked, uniform)):
+            delay = self.retries.delay(failures, outcome.asked, uniform)
+            print(
+                f"POST {self.url}: {outcome.cause}; attempt {failures + 1} of {self.retries.max + 1} in {delay:.1f} s",
+                file=sys.stderr,
+            )
+            if stop.wait(delay):
                 raise _Stopped
 
-    def _attempt(self, client: httpx2.Client, body: Mapping[str, Any]) -> str | _Failure:
+    def _body(self, chat: Chat, said: int, *, has_system: bool) -> dict[str, Any]:
+        """Return what a request says; after answers that were none, with another seed."""
+        messages = list(chat.messages) if has_system else list(without_system(chat.messages))
+        seed = {"seed": (chat.seed + said) % 2**31} if self.send_seed else {}
+        return {"model": self.model, "messages": messages, **self.sampling, **seed}
+
+    def _attempt(self, client: httpx2.Client, body: Mapping[str, Any], objection: Objection | None) -> str | _Failure:
         """Send a request once. Failures are values: an exception would carry the request, and with it the key."""
         deadline = time.monotonic() + self.timeout
         try:
@@ -208,7 +236,7 @@ class ChatEndpoint:
             return _Failure(f"no answer within {self.timeout:g} s")
         except httpx2.RequestError as error:
             return _Failure(self._clean(f"{type(error).__name__}: {error}"))
-        return self._read(content) if response.status_code == 200 else self._refusal(response, content)
+        return self._read(content, objection) if response.status_code == 200 else self._refusal(response, content)
 
     def _refusal(self, response: httpx2.Response, content: bytes) -> _Failure:
         """Tell what a status that is not 200 means."""
@@ -221,26 +249,24 @@ class ChatEndpoint:
         if not is_final and asked is not None and asked > self.retries.patience:
             is_final = True
             cause += f" (it asks to wait {asked:g} s, more than {NAME}.retries.patience)"
-        return _Failure(self._clean(f"{cause}: {content.decode(errors='replace')}"), is_final, asked)
+        said = content.decode(errors="replace")
+        is_about_system = status not in (401, 403, 429) and rejects_system(said)
+        return _Failure(self._clean(f"{cause}: {said}"), is_final, asked, is_about_system=is_about_system)
 
-    def _read(self, content: bytes) -> str | _Failure:
+    def _read(self, content: bytes, objection: Objection | None) -> str | _Failure:
         """Return the text of a chat completion, and count its tokens."""
-        try:
-            completion = json.loads(content)
-            choice = completion["choices"][0]
-            said, ended = choice["message"].get("content"), choice.get("finish_reason")
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return _Failure(self._clean(f"an answer that is no chat completion: {content.decode(errors='replace')}"))
-        used = completion.get("usage")
-        counts = used if isinstance(used, dict) else {}
-        prompt, answer = counts.get("prompt_tokens"), counts.get("completion_tokens")
-        if isinstance(prompt, int) and isinstance(answer, int):
-            self._count(prompt_tokens=prompt, completion_tokens=answer)
-        else:
-            self._count(unmetered=1)
-        self._count(cut_off=int(ended == "length"))
-        # JSON can hold halves of characters, which nothing can write down again.
-        return said.encode(errors="replace").decode() if isinstance(said, str) else ""
+        completion = read_completion(content)
+        outcome = completion.outcome
+        if isinstance(outcome, Answer) or outcome.is_said:
+            prompt, answer = completion.tokens or (0, 0)
+            self._count(prompt_tokens=prompt, completion_tokens=answer, unmetered=int(completion.tokens is None))
+            self._count(cut_off=int(completion.is_cut_off))
+        if isinstance(outcome, Answer):
+            cause = objection(outcome) if objection is not None else None
+            if cause is None:
+                return outcome.text
+            outcome = NoAnswer(cause)
+        return _Failure(self._clean(outcome.cause), is_said=outcome.is_said)
 
     def _count(self, **counts: int) -> None:
         with self._lock:

@@ -128,7 +128,7 @@ def checked_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
     said = {name: value for name, value in sampling.items() if value is not None}
     for name in ("model", "messages", "stream", "n", "seed"):
         if name in said:
-            raise ValueError(f"{NAME}.sampling.{name} is not for you to say: the policy says it itself")
+            raise ValueError(f"{NAME}.sampling.{name} cannot be set: the policy sets it")
     kinds = {"temperature": Annotated[float | int, Field(ge=0, le=2)], "top_p": Share, "max_tokens": PositiveCount}
     for name, kind in kinds.items():
         wrong = objection(said[name], kind) if name in said else None

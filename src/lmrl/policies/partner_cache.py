@@ -12,13 +12,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-_FORMAT = 1  # part of every key: changes whenever the same question would have to be asked again
+from lmrl.hyperparameters import ConfigError
+
+_FORMAT = 2  # part of every key: changes whenever the same question would have to be asked again
 _AT_ONCE = 500  # keys of one query; some builds of SQLite allow 999
 _PATIENCE = 60.0  # seconds for which other processes may hold the file
 _TABLE = "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, model TEXT NOT NULL, reply TEXT NOT NULL)"
 
 
-class CacheError(RuntimeError):
+class CacheError(ConfigError):
     """The file of replies cannot be used."""
 
 

@@ -5,8 +5,8 @@ reply is drawn with the numbers of its own episode and turn. Nothing here touche
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from lmrl.models.window import positions
 from lmrl.policies.decoding import Decoding, sample
 from lmrl.policies.partner_prompt import Message, plain
 from lmrl.policies.randomness import Uniforms
+from lmrl.policies.system_role import without_system
+from lmrl.policies.thoughts import Spoken, opening_mark, without_thoughts
 
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of each file of a model's folder."""
@@ -97,24 +99,50 @@ class PartnerModel:
         return min((n for n in (limit, self.max_prompt_tokens) if n is not None), default=None)
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Return the tokens of a chat, or of the plain text that says the same."""
+        """Return the tokens of a chat, or of the plain text that says the same.
+
+        Raises:
+            ValueError: the model's chat format refuses the chat.
+        """
         tokenizer = load(self.weights).tokenizer
         if not self.writes_chats:
             return tokenizer(plain(messages)).input_ids
-        text = tokenizer.apply_chat_template([*messages], add_generation_prompt=True, tokenize=False)
-        return tokenizer(text, add_special_tokens=False).input_ids  # the format has written them already
+        return tokenizer(self._written(messages), add_special_tokens=False).input_ids  # the format has written them
+
+    @property
+    def begun(self) -> str:
+        """The mark by which the model's chat format begins a thought for it; or nothing."""
+        return opening_mark(self._written(({"role": "user", "content": "?"},))) if self.writes_chats else ""
+
+    def _written(self, messages: Sequence[Message]) -> str:
+        """Write a chat in the model's format; the system's text begins the first turn where there is no such role."""
+        from jinja2 import TemplateError
+
+        write = partial(load(self.weights).tokenizer.apply_chat_template, add_generation_prompt=True, tokenize=False)
+        try:
+            text = write([*messages])
+        except TemplateError:
+            text = ""
+        if text and (messages[0]["role"] != "system" or messages[0]["content"] in text):
+            return text
+        try:
+            return write([*without_system(messages)])
+        except TemplateError as error:
+            raise ValueError(
+                f"partner.model: its chat format refuses the prompt: {error}; partner.chat=false writes plain text"
+            ) from None
 
     def generate(
         self, prompts: Sequence[list[int]], streams: Sequence[tuple[int, int]], *, first_line: bool
-    ) -> list[str]:
-        """Return what the model says to each prompt, in order.
+    ) -> list[Spoken]:
+        """Return what the model says to each prompt, in order, without what it thinks aloud.
 
         Args:
             prompts: their tokens.
             streams: seed and turn of each, from which sampled replies are drawn.
             first_line: whether a reply may end at its first line break.
         """
-        replies = [""] * len(prompts)
+        replies = [Spoken("", is_thinking=False, has_thoughts=False)] * len(prompts)
         by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # the least padding
         for first in range(0, len(prompts), self.batch_size):
             some = by_length[first : first + self.batch_size]
@@ -123,10 +151,10 @@ class PartnerModel:
                 replies[index] = reply
         return replies
 
-    def _batch(self, prompts: list[list[int]], streams: list[tuple[int, int]], first_line: bool) -> list[str]:
+    def _batch(self, prompts: list[list[int]], streams: list[tuple[int, int]], first_line: bool) -> list[Spoken]:
         from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-        loaded, device = load(self.weights), torch.device(self.weights.device)
+        loaded, device, begun = load(self.weights), torch.device(self.weights.device), self.begun
         side = "left" if loaded.is_causal else "right"
         rows = loaded.tokenizer.pad({"input_ids": prompts}, padding_side=side, return_tensors="pt").to(device)
         begin = rows.input_ids.shape[1] if loaded.is_causal else 1
@@ -142,9 +170,21 @@ class PartnerModel:
                 attention_mask=rows.attention_mask,
                 generation_config=GenerationConfig(max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1),
                 logits_processor=processors,
-                stopping_criteria=StoppingCriteriaList([_LineEnd(loaded.tokenizer, begin)] if first_line else []),
+                stopping_criteria=StoppingCriteriaList([_LineEnd(self, begin, begun)] if first_line else []),
             )
-        return loaded.tokenizer.batch_decode(said[:, begin:], skip_special_tokens=True)
+        return self.read(said[:, begin:], begun)
+
+    def read(self, tokens: Int[Tensor, "b T"], begun: str) -> list[Spoken]:
+        """Return what replies say that the chat format began with a mark, or with nothing."""
+        tokenizer = load(self.weights).tokenizer
+        # The marks of thoughts are special tokens of some models, so these are left out last.
+        whole = [without_thoughts(begun + text) for text in tokenizer.batch_decode(tokens, skip_special_tokens=False)]
+        plain_texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        special = tokenizer.all_special_tokens
+        return [
+            replace(spoken, text=_without(special, spoken.text) if spoken.has_thoughts else text)
+            for spoken, text in zip(whole, plain_texts, strict=True)
+        ]
 
 
 class _Draw:
@@ -161,14 +201,22 @@ class _Draw:
 
 
 class _LineEnd:
-    """Ends each row behind its first line that says something."""
+    """Ends each row behind its first line that says something; lines of a thought say nothing."""
 
-    def __init__(self, tokenizer: Any, begin: int) -> None:
-        self.tokenizer, self.begin = tokenizer, begin
+    def __init__(self, model: PartnerModel, begin: int, begun: str) -> None:
+        self.model, self.begin, self.begun = model, begin, begun
 
     def __call__(self, input_ids: Int[Tensor, "b T"], scores: Any, **_: Any) -> Tensor:  # noqa: ARG002
-        texts = self.tokenizer.batch_decode(input_ids[:, self.begin :], skip_special_tokens=True)
-        return torch.tensor(["\n" in text.lstrip() for text in texts], device=input_ids.device)
+        said = self.model.read(input_ids[:, self.begin :], self.begun)
+        ended = [not spoken.is_thinking and "\n" in spoken.text.lstrip() for spoken in said]
+        return torch.tensor(ended, device=input_ids.device)
+
+
+def _without(parts: Sequence[str], text: str) -> str:
+    """Return a text without the given parts."""
+    for part in parts:
+        text = text.replace(part, "")
+    return text
 
 
 @cache

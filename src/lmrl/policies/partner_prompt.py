@@ -141,13 +141,16 @@ class PartnerPrompt:
             ValueError: there is none, or a part of it cannot be used; the message names it.
         """
         if prompt is None:
-            raise ValueError(f"{NAME}: this task has none, so no language model can play a partner in it")
+            raise ValueError(f"{NAME}: this task has none, so no model can play a partner in it; use partner=embedded")
         unknown = sorted(set(prompt) - {"system", "template", "examples"})
         if unknown or not prompt.get("template"):
             raise ValueError(f"{NAME} must have template, and may have system and examples, got {', '.join(prompt)}")
         template = Template.read(f"{NAME}.template", prompt["template"])
         if not template.fields & set(HEARD):
-            raise ValueError(f"{NAME}.template must have {{utterance}} or {{dialogue}}: the partner would hear nothing")
+            raise ValueError(
+                f"{NAME}.template needs {{utterance}} or {{dialogue}}, "
+                "or the partner would never see what the agent said"
+            )
         system = Template.read(f"{NAME}.system", prompt.get("system") or "")
         examples = prompt.get("examples") or ()
         if isinstance(examples, str):

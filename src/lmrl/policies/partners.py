@@ -8,11 +8,10 @@ Replies are greedy unless sampling is asked for. Then they depend on the prompt 
 asked once, and replies on disk are found by kind, model, settings and prompt. Sampled ones belong to the episode's seed
 and turn as well, so that episodes differ, and an evaluation that is repeated stays the same.
 
-A model that does not answer is an error, and never a reply, let alone a reward.
+A model that does not answer is an error, and never a reply, let alone a reward. What it thinks aloud is not
+a reply either: it tells the hidden word.
 """
 
-import re
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,17 +19,16 @@ from typing import Any, Literal
 
 from lmrl.hyperparameters import PositiveCount, checked
 from lmrl.policies.chat import Chat, ChatEndpoint, EndpointError
+from lmrl.policies.chat_answer import Answer
 from lmrl.policies.chat_settings import NAME, Retries
 from lmrl.policies.core import Action, Request
 from lmrl.policies.decoding import Decoding
 from lmrl.policies.partner_cache import ReplyCache, reply_key
 from lmrl.policies.partner_model import PartnerModel, weights_of
 from lmrl.policies.partner_prompt import NAME as PROMPT
-from lmrl.policies.partner_prompt import Message, PartnerPrompt, Situation, one_line
+from lmrl.policies.partner_prompt import Message, PartnerPrompt, Situation
+from lmrl.policies.partner_reply import counted, spoken_line, unspeakable
 from lmrl.policies.randomness import Uniforms
-
-_LABEL = re.compile(r"^partner\s*:\s*", re.IGNORECASE)
-_TYPOGRAPHY = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014", "''\"\"--")
 
 
 class PartnerError(EndpointError):
@@ -107,7 +105,7 @@ class ModelPartner(ABC):
 
     def _keep(self, replies: Mapping[str, str]) -> dict[str, str]:
         """Put replies on disk, if that is wanted, and return what is there now."""
-        # Silence may be a model's mishap, such as a limit used up by thinking, so it is not kept.
+        # A small local model may end its reply at once: that is silence, and not worth keeping.
         spoken = {key: reply for key, reply in replies.items() if reply.strip()}
         return {} if self.cache is None else self.cache.put(spoken, model=self._identity["model"])
 
@@ -146,6 +144,7 @@ class EndpointPartner(ModelPartner):
         first_line: bool = False,
         cache: str | None = None,
     ) -> None:
+        PartnerPrompt.from_mapping(prompt)  # a task without a partner needs no key
         self._arguments = {"sampling": {"temperature": 0.0, "max_tokens": 128}, **endpoint}
         self.endpoint, self.first_line = _connect(self._arguments), first_line
         # A name alone does not tell which model it is: another server may call another one the same.
@@ -172,14 +171,22 @@ class EndpointPartner(ModelPartner):
     def _answer(self, questions: Sequence[Question]) -> list[str]:
         chats, first = [Chat(question.messages, self._seed(question)) for question in questions], self.first_line
         try:
-            replies = self.endpoint.complete(chats)
+            replies = self.endpoint.complete(chats, self._objection)
         except EndpointError as error:
-            cause = str(error).replace(NAME, "partner.endpoint")
-            failure = PartnerError(f"the partner {self.endpoint.model!r} does not answer: {cause}")
-            failure.answered = {i: without_thoughts(said, first_line=first) for i, said in error.answered.items()}
+            failure = PartnerError(
+                f"the partner {str(error).removeprefix('the model ')}".replace(NAME, "partner.endpoint")
+            )
+            failure.answered = {i: counted(said, first_line=first) for i, said in error.answered.items()}
         else:
-            return [without_thoughts(reply, first_line=first) for reply in replies]
+            return [counted(reply, first_line=first) for reply in replies]
         raise failure
+
+    def _objection(self, answer: Answer) -> str | None:
+        """Tell why an answer is not a reply. Servers that open a thought in the prompt may send it without any mark."""
+        is_whole = not answer.is_cut_off or (self.first_line and "\n" in answer.text)
+        if not is_whole:
+            return f"an answer that was cut off and may be an unfinished thought; raise {NAME}.sampling.max_tokens"
+        return unspeakable(counted(answer.text, first_line=self.first_line))
 
     def _seed(self, question: Question) -> int:
         return int(self._uniforms.draw(*question.stream, 1)[0] * 2**31)
@@ -257,7 +264,16 @@ class LocalPartner(ModelPartner):
         first_line = not self.model.writes_chats if self.first_line is None else self.first_line
         prompts = [self._fitting(question) for question in questions]
         replies = self.model.generate(prompts, [question.stream for question in questions], first_line=first_line)
-        return [without_thoughts(reply, first_line=first_line) for reply in replies]
+        said = [counted(reply.text, first_line=first_line) for reply in replies]
+        unfinished = [reply.is_thinking or (reply.has_thoughts and not said[i]) for i, reply in enumerate(replies)]
+        if any(unfinished):
+            failure = PartnerError(
+                f"the partner {self.model.weights.path!r} does not answer: it thought for all of its "
+                f"{self.model.max_new_tokens} tokens and said nothing; raise partner.max_new_tokens"
+            )
+            failure.answered = {i: text for i, text in enumerate(said) if not unfinished[i]}
+            raise failure
+        return said
 
     def _fitting(self, question: Question) -> list[int]:
         """Return the tokens of a prompt; of one that is too long, of what is left of it."""
@@ -282,16 +298,3 @@ def _connect(arguments: Mapping[str, Any]) -> ChatEndpoint:
         return ChatEndpoint(**{**arguments, "retries": None if retries is None else Retries(**retries)})
     except (ValueError, TypeError) as error:
         raise ValueError(f"partner.endpoint: {error}".replace(f"{NAME}.", "")) from None
-
-
-def without_thoughts(text: str, *, first_line: bool) -> str:
-    """Return what a model said behind its thoughts (`</think>`); of this, the first line if only that counts."""
-    said = text.rpartition("</think>")[2].strip()
-    return said.partition("\n")[0] if first_line else said
-
-
-def spoken_line(reply: str) -> str:
-    """Return a reply as the partner says it: on one line of printable ASCII, without the label of its turn."""
-    letters = unicodedata.normalize("NFKD", reply.translate(_TYPOGRAPHY)).encode("ascii", "ignore").decode()
-    printable = "".join(letter for letter in one_line(letters) if letter.isprintable())
-    return _LABEL.sub("", printable) + "\n"

@@ -6,7 +6,8 @@
 Every turn is such a chat of two messages; the model keeps nothing between turns. Its answer is a JSON object, of which
 one key is the action (the others let it think first), or the bare action. The action is stripped and ends in a line
 break. An answer that cannot be read may be asked for again, and is in the end played as an empty action, which the
-environment calls invalid. An endpoint that fails is an error and never an action.
+environment calls invalid. An endpoint that fails, and what is not an answer, is an error and never an action; so is an
+answer that was cut off before its action was whole.
 
 Source: the GPT-4 rows of Abdulhai et al. 2023 (arXiv 2311.18232) and their scripts in LMRL-Gym's repository.
 Differences from these: retries are limited instead of endless; a JSON object is found in a text around it; the rules
@@ -22,6 +23,8 @@ from typing import Any, Literal
 
 from lmrl.hyperparameters import Count, checked
 from lmrl.policies.chat import Chat, ChatEndpoint
+from lmrl.policies.chat_answer import Answer
+from lmrl.policies.chat_settings import NAME
 from lmrl.policies.core import Action, Request
 from lmrl.policies.randomness import Uniforms
 from lmrl.text.trajectory import History, Turn
@@ -112,12 +115,12 @@ class PromptedPolicy:
             EndpointError: the endpoint refused a request or kept failing.
         """
         chats = [self._chat(request) for request in requests]
-        answers = self.endpoint.complete(chats)
+        answers = self.endpoint.complete(chats, self._objection)
         read = [self.read(answer) for answer in answers]
         for attempt in range(1, self.reasks + 1):
             missing = [index for index, action in enumerate(read) if action is None]
             again = [self._again(requests[i], chats[i], answers[i], attempt) for i in missing]
-            for index, answer in zip(missing, self.endpoint.complete(again), strict=True):
+            for index, answer in zip(missing, self.endpoint.complete(again, self._objection), strict=True):
                 read[index] = self.read(answer)
         self._unparsable += read.count(None)
         return [Action("" if action is None else action + "\n") for action in read]
@@ -131,12 +134,18 @@ class PromptedPolicy:
         question = f"{transcript(history)}\nYour answer:"
         return {"role": "system", "content": self.instructions}, {"role": "user", "content": question}
 
+    def _objection(self, answer: Answer) -> str | None:
+        """Tell why a cut-off answer is none: the last line of a text may be half a sentence of its reasons."""
+        if answer.is_cut_off and (self.format == "plain" or self.read(answer.text) is None):
+            return f"an answer that was cut off before its action was whole; raise {NAME}.sampling.max_tokens"
+        return None
+
     def _chat(self, request: Request) -> Chat:
         return Chat(self.messages(request.history), self._seed(request, 0))
 
     def _again(self, request: Request, chat: Chat, answer: str, attempt: int) -> Chat:
         """Return the chat that asks once more after an answer that could not be read."""
-        said = {"role": "assistant", "content": answer or "(nothing)"}
+        said = {"role": "assistant", "content": answer}
         asked = {"role": "user", "content": f"This cannot be read. {self._form()}"}
         return Chat((*chat.messages, said, asked), self._seed(request, attempt))
 

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from lmrl.commands import compose_run
-from lmrl.recorded import changes_of, environment_changes, is_comparable
+from lmrl.recorded import changes_of, environment_changes, is_comparable, provenance, record_beginning
 
 CHOICES = {"task": "maze", "algo": "ilql", "model": "tiny"}
 
@@ -82,3 +82,9 @@ def test_a_program_that_hydra_runs_can_compose_another_configuration(tmp_path):
         capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True,
     )  # fmt: skip
     assert done.stdout.splitlines() == ["{'algo.steps': 7}", "maze"]
+
+
+def test_a_run_that_is_resumed_began_when_it_was_first_started(tmp_path):
+    record_beginning(tmp_path, {"started": "2026-01-01T00:00:00+00:00", "changed": {}})
+    record_beginning(tmp_path, {"started": "2026-01-02T00:00:00+00:00", "changed": {"algo.steps": 1}})
+    assert provenance(tmp_path) == {"started": "2026-01-01T00:00:00+00:00", "changed": {"algo.steps": 1}}

@@ -1,5 +1,6 @@
 """Pictures: what they are asked, what they mark, and that they can be drawn at all."""
 
+import math
 import struct
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import lmrl.figures.maze as maze_figure
 from lmrl.envs.maze import Maze, optimal_values, read_position
 from lmrl.envs.parts.grid import MOVES
-from lmrl.figures.curves import learning_curves
+from lmrl.figures.curves import _curve, learning_curves
 from lmrl.figures.maze import policy_map
 
 
@@ -82,6 +83,15 @@ def test_curves_have_one_panel_for_each_metric(tmp_path):
     three = learning_curves(rows, tmp_path / "three.png", references={"eval/return_mean": {"data": -1, "paper": 80}})
     assert size(three)[0] == pytest.approx(3 * size(one)[0], abs=3)
     assert size(three)[1] == pytest.approx(size(one)[1], abs=3)
+
+
+def test_numbers_that_are_not_finite_are_left_out_of_curves(tmp_path):
+    broken = [None, math.nan, math.inf, -math.inf]
+    rows = [{"step": i, "train/loss": broken[i % 4] if i % 3 else 1.0, "train/gone": broken[i % 4]} for i in range(90)]
+    assert _curve(rows[:7], "train/loss") == ([0, 3, 6], [1, 1, 1])
+    both = learning_curves([*rows, {"step": 1, "eval/score": 5.0}], tmp_path / "both.png")
+    one = learning_curves(rows, tmp_path / "one.png", metrics=["train/loss"])
+    assert size(both)[0] == pytest.approx(2 * size(one)[0], abs=2)  # nothing of train/gone can be drawn
 
 
 def test_nothing_to_draw_is_said(tmp_path):

@@ -27,7 +27,7 @@ def record(*, experiment=None, **changed):
     return {"kind": "run", "choices": {"experiment": experiment}, "changed": changes}
 
 
-def evaluated_again(run, returns, changes):
+def evaluated_again(run, returns, changes, changed=None):
     """Leave another evaluation of a run, as mode=eval does."""
     place = run / "evaluations" / f"{len(changes)}abc"
     place.mkdir(parents=True)
@@ -39,7 +39,7 @@ def evaluated_again(run, returns, changes):
     )  # fmt: skip
     write_json(summary, place / "summary.json")
     write_json({"run": str(run), "changes": changes}, place / "changes.json")
-    write_json({"kind": "evaluation", "changed": {"evaluation.repeats": 1}}, place / "provenance.json")
+    write_json({"kind": "evaluation", "changed": changed or {"evaluation.repeats": 1}}, place / "provenance.json")
 
 
 def page_of(folder, tmp_path):
@@ -97,7 +97,8 @@ def test_a_page_of_smoke_runs_names_no_best_method(folder, tmp_path):
 def test_another_look_at_a_run_is_told_with_it_and_competes_with_nothing(folder, tmp_path):
     run = folder("bc", 0, (-2.0, -3.0), provenance=record())
     folder("ilql", 0, (-2.0, -2.0), provenance=record())
-    evaluated_again(run, (-1.0,), ["evaluation.repeats=1"])
+    address = "tracking.tracking_uri=postgresql://me:" + "secret@db/lmrl"
+    evaluated_again(run, (-1.0,), ["evaluation.repeats=1", address])
     groups, apart = folder.groups()
     assert [(group.name, len(group.runs), len(group.evaluations)) for group in groups] == [("bc", 1, 1), ("ilql", 1, 0)]
     assert apart == []
@@ -107,6 +108,15 @@ def test_another_look_at_a_run_is_told_with_it_and_competes_with_nothing(folder,
     [row] = page.tables["sortable evaluations"][1:]
     assert row[:6] == ["bc", "0", "evaluation.repeats=1", "1", "-1.00", "75.0"]
     assert "| bc | 0 | `evaluation.repeats=1` | 1 | -1.00 | 75.0 |" in markdown
+
+
+def test_another_look_in_a_changed_environment_says_so(folder, tmp_path):
+    run = folder("bc", 0, (-2.0, -3.0), provenance=record())
+    evaluated_again(run, (-1.0,), ["task.env.max_steps=20"], {"task.env.max_steps": 20})
+    page, markdown = page_of(folder, tmp_path)
+    [row] = page.tables["sortable evaluations"][1:]
+    assert row[2] == "task.env.max_steps=20 another environment: score anchors belong to the unchanged task"
+    assert "`task.env.max_steps=20` (another environment: score anchors belong to the unchanged task)" in markdown
 
 
 def test_another_look_at_a_run_that_is_not_there_does_not_count(folder):

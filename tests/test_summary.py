@@ -103,7 +103,7 @@ def test_a_changed_environment_has_no_paper_column():
 
 def test_the_next_commands_are_told():
     text = printed(whole(), folder="runs/maze/bc/a b")
-    assert "python -m lmrl.report" in text
+    assert "python -m lmrl.report runs/maze\n" in text  # all methods of the task
     assert "python -m lmrl.play task=maze --player 'runs/maze/bc/a b/policy'" not in text  # it has no policy
     assert "python run.py mode=eval run='runs/maze/bc/a b' evaluation.repeats=..." in text
     text = printed(whole(), folder="runs/x", policy="runs/x/policy")

@@ -136,8 +136,9 @@ def first_difference(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, 
         for name in sorted({*one, *other}):
             is_timing = any(part in name for part in TIMINGS)
             # Written and read as JSON both times: equal texts are equal numbers, NaN included.
-            if not is_timing and json.dumps(one.get(name)) != json.dumps(other.get(name)):
-                return f"row {row + 1} (step {one.get('step')}): {name} was {one.get(name)}, is {other.get(name)}"
+            before, after = (json.dumps(found[name]) if name in found else "not there" for found in (one, other))
+            if not is_timing and before != after:
+                return f"row {row + 1} (step {one.get('step')}): {name} was {before}, is {after}"
     return None if len(ours) == len(theirs) else f"there were {len(ours)} rows, there are {len(theirs)}"
 
 

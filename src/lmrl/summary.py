@@ -229,7 +229,9 @@ def _next(summary: Mapping[str, Any], files: Mapping[str, str | Path]) -> dict[s
     run = files.get("run") or files.get("folder")
     if summary["status"] != "finished" or run is None:
         return {}
-    said = {"compare": "python -m lmrl.report"}
+    task = Path(run).parent.parent  # the runs of a task lie in one folder, by method
+    place = f" {shlex.quote(str(task))}" if task.name == summary["task"] else ""
+    said = {"compare": f"python -m lmrl.report{place}"}
     if "policy" in files:
         player = shlex.quote(str(files["policy"]))
         said["play"] = f"python -m lmrl.play task={summary['task']} --player {player}"

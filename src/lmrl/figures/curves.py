@@ -1,5 +1,6 @@
 """Learning curves of a run, one panel for each metric."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ FIRST = ("eval/return_mean", "eval/score", "eval/success_rate", "train/loss")
 
 
 def learning_curves(
-    rows: Sequence[Mapping[str, float | int]],
+    rows: Sequence[Mapping[str, float | int | None]],
     path: Path,
     *,
     title: str = "",
@@ -28,7 +29,7 @@ def learning_curves(
     """Draw metrics over steps and save them as a PNG.
 
     Args:
-        rows: logged values, each row with its `step` and any number of metrics.
+        rows: logged values, each row with its `step` and any number of metrics; what is no finite number is left out.
         path: the PNG to write.
         title: what the run is.
         references: horizontal lines by metric and by what they mean, such as the paper's return.
@@ -71,7 +72,7 @@ def _draw(
         axes.plot(steps, _smooth(values, len(values) // 30), color=colour, linewidth=1.8)
         # The first steps' losses are many times the later ones and would press these flat.
         later = values[len(values) // 10 :]
-        low, high = np.nanmin(later), np.nanmax(later)
+        low, high = np.min(later), np.max(later)
         axes.set_ylim(low - 0.14 * (high - low), high + 0.14 * (high - low) + 1e-9)
     _draw_references(axes, references)
     axes.set_title(name, loc="left", fontsize=10, color=INK)
@@ -106,15 +107,16 @@ def _draw_references(axes: Axes, references: Mapping[str, float | int]) -> None:
         )
 
 
-def _default_metrics(rows: Sequence[Mapping[str, float | int]]) -> list[str]:
+def _default_metrics(rows: Sequence[Mapping[str, float | int | None]]) -> list[str]:
     """Return the metrics worth drawing, the telling ones first."""
     found = {name for row in rows for name in row if name.split("/")[0] in SERIES}
     return [name for name in FIRST if name in found] + sorted(found - set(FIRST))
 
 
-def _curve(rows: Sequence[Mapping[str, float | int]], name: str) -> tuple[list[float], list[float]]:
-    """Return the steps and values of a metric; the last value of a step that was logged twice (a resumed run)."""
-    points = {float(row["step"]): float(row[name]) for row in rows if name in row}
+def _curve(rows: Sequence[Mapping[str, float | int | None]], name: str) -> tuple[list[float], list[float]]:
+    """Return the steps and finite values of a metric; the last value of a step logged twice (a resumed run)."""
+    logged = [(float(row["step"]), row.get(name)) for row in rows]
+    points = {step: float(value) for step, value in logged if value is not None and math.isfinite(value)}
     steps = sorted(points)
     return steps, [points[step] for step in steps]
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from lmrl.recorded import PROVENANCE
-from lmrl.report.runs import CHANGES, Run, Status, identity, metric_rows, progress
+from lmrl.report.runs import CHANGES, Run, Status, changes_in, identity, metric_rows, progress
 from lmrl.runs import is_busy
 
 
@@ -60,7 +60,7 @@ def read_run(folder: Path) -> Run:
         transcripts=transcripts if transcripts.exists() else None,
         run_id=note.get("run_id"),
         evaluates=str(folder.resolve().parents[1]) if changes.exists() else None,
-        changes=tuple(_read(changes)[0].get("changes", ())),
+        changes=changes_in(_read(changes)[0]),
     )
 
 

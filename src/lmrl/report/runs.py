@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lmrl.recorded import environment_changes
+from lmrl.runs import WITHOUT_EFFECT, lies_in
+
 Status = Literal["finished", "interrupted", "failed", "unfinished"]
 """How a run ended; `unfinished`: it left no word about its end, because it still runs or was killed."""
 
@@ -46,12 +49,17 @@ class Run:
     evaluates: str | None = None
     """The folder or the id in MLflow of the run that it evaluates again. `None`: it is a run of its own."""
     changes: tuple[str, ...] = ()
-    """What another evaluation changed, as it was typed."""
+    """What another evaluation changed, as it was typed, without what has no effect on results."""
 
     @property
     def results(self) -> Mapping[str, Any]:
         """The `eval` block of the summary."""
         return self.summary.get("eval") or {}
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether it was played in another environment than its task's own, as far as it says."""
+        return bool(environment_changes(self.provenance.get("changed")))
 
     @property
     def is_finished(self) -> bool:
@@ -72,6 +80,12 @@ def identity(name: str, summary: Mapping[str, Any], config: Mapping[str, Any]) -
     if found is None:
         raise ValueError(f"{name}: neither a summary nor the name says which task and method this run is of")
     return {"task": found["task"], "algo": found["algo"], "model": "", "seed": config.get("seed", int(found["seed"]))}
+
+
+def changes_in(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what changes.json says was changed, without what has no effect on results."""
+    typed = [str(text) for text in record.get("changes", ())]
+    return tuple(text for text in typed if not lies_in(text.lstrip("+~").split("=")[0], WITHOUT_EFFECT))
 
 
 def progress(rows: Sequence[Mapping[str, float]], config: Mapping[str, Any]) -> str:

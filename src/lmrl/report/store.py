@@ -12,7 +12,7 @@ import yaml
 
 from lmrl.mlflow_store import PARENT_TAG, prepare_environment
 from lmrl.recorded import PROVENANCE
-from lmrl.report.runs import CHANGES, Run, Status, identity, progress, without_password
+from lmrl.report.runs import CHANGES, Run, Status, changes_in, identity, progress, without_password
 
 EXPERIMENTS = "lmrl/"
 """The names of lmrl's experiments begin so."""
@@ -126,7 +126,7 @@ def _read(client: Any, entry: Any, uri: str, target: Path) -> Run:
         transcripts=fetched("transcripts.jsonl"),
         run_id=run_id,
         evaluates=tags.get(PARENT_TAG, "") if is_again else None,
-        changes=tuple(content(CHANGES).get("changes", ())),
+        changes=changes_in(content(CHANGES)),
     )
 
 

@@ -2,8 +2,10 @@
 
 import os
 import sys
+from collections.abc import Mapping
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from lmrl.modes import dispatch
@@ -14,13 +16,13 @@ from lmrl.sweeps.command import defer
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float:
     """Run what the configuration names, and return its objective (so that sweepers can read it)."""
-    # Needs no torch: mistakes are answered at once.
-    from lmrl.checks import ConfigError, check_config, check_environments
+    from lmrl.checks import ConfigError
+    from lmrl.preflight import preflight
 
     try:
-        check_config(cfg)
-        check_environments(cfg)
-        announce(cfg)
+        choices = HydraConfig.get().runtime.choices
+        preflight(cfg, choices)  # needs no torch: mistakes are answered at once
+        announce(cfg, choices)
         from lmrl.experiment import run
 
         return run(cfg)
@@ -28,13 +30,10 @@ def main(cfg: DictConfig) -> float:
         sys.exit(f"error: {error}")
 
 
-def announce(cfg: DictConfig) -> None:
+def announce(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     """Say at once what begins: the libraries take some seconds to load."""
-    from hydra.core.hydra_config import HydraConfig
-
-    chosen = HydraConfig.get().runtime.choices
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        names = " · ".join(str(chosen[group]) for group in ("task", "algo", "model"))
+        names = " · ".join(str(choices[group]) for group in ("task", "algo", "model"))
         print(f"{names} · seed {cfg.seed}: loading", file=sys.stderr)
 
 

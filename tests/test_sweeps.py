@@ -21,11 +21,12 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from lmrl.checks import ConfigError
+from lmrl.equipment import read_listing, visible_devices
 from lmrl.runs import RunFolders, config_hash, is_busy, open_run, run_name
 from lmrl.sweeps.command import defer
 from lmrl.sweeps.jobs import Command, Job, complaint
 from lmrl.sweeps.places import Place, Schedule
-from lmrl.sweeps.processes import Processes, choose_workers, read_listing, share_cores, share_devices, visible_devices
+from lmrl.sweeps.processes import Processes, choose_workers, share_cores, share_devices
 from lmrl.sweeps.screen import SweepScreen
 from lmrl.sweeps.slurm import Slurm
 from lmrl.sweeps.state import SweepFolder, sweep_digest

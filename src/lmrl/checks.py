@@ -2,43 +2,26 @@
 
 import itertools
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from pathlib import Path
+from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lmrl.data_needs import unlearnable
-from lmrl.hyperparameters import ConfigError, Count, Positive, PositiveCount, objection
-from lmrl.signatures import objections
-
-_Rate: TypeAlias = Positive | None
-_Number: TypeAlias = PositiveCount | None
-
-_KINDS: dict[str, Any] = {
-    "seed": Count,
-    "resume": bool,
-    "evaluation.checkpoint": Literal["best", "latest"],
-    "algo.lr_scale": _Rate,
-    "model.optimizer.lr": _Rate,
-} | dict.fromkeys(
-    (
-        "algo.steps", "algo.steps_per_epoch", "algo.accumulate", "evaluation.repeats", "evaluation.episodes",
-        "evaluation.slots", "validation.every_n_epochs", "validation.repeats", "validation.episodes",
-        "hardware.num_nodes", "task.max_new_tokens", "task.memory",
-    ),
-    _Number,
-)  # fmt: skip
-"""What the values that belong to no `_target_` may be."""
+from lmrl.faults import declared, faults, is_path
+from lmrl.hyperparameters import ConfigError
 
 
 def check_config(cfg: DictConfig) -> None:
-    """Resolve the whole configuration, and check every value whose type is declared.
+    """Resolve the whole configuration, and check every value; `~` at the beginning of files and folders is replaced.
 
     Raises:
         ConfigError: a value is missing, refers to nothing, or is out of its range; the message names it.
     """
     check_partner(cfg)
+    expand_home(cfg)
     try:
         config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -46,11 +29,7 @@ def check_config(cfg: DictConfig) -> None:
     data = OmegaConf.select(cfg, "task.dataset")
     if data and data.get("folder"):
         config["task"]["dataset"]["recipe"] = None  # nothing is made with it, so it is not checked
-    for key, kind in _KINDS.items():
-        said = objection(OmegaConf.select(cfg, key), kind)
-        if said:
-            raise ConfigError(f"{key} {said}")
-    for said in itertools.chain(objections(config), unlearnable(config)):
+    for said in itertools.chain(faults(config), unlearnable(config)):
         raise ConfigError(said)
 
 
@@ -81,6 +60,17 @@ def check_environments(cfg: DictConfig) -> None:
     changed_env("task.env", cfg.task.env, None)
     for place in ("training.env", "training.first.env", "evaluation.env"):
         changed_env(place, cfg.task.env, OmegaConf.select(cfg, place))
+
+
+def expand_home(cfg: DictConfig) -> None:
+    """Replace `~` at the beginning of every file and folder that a configuration names."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    for key, value, kind in declared(plain):
+        if isinstance(value, str) and is_path(kind) and value.startswith("~"):
+            OmegaConf.update(cfg, key, str(Path(value).expanduser()))
+    uri = OmegaConf.select(cfg, "tracking.tracking_uri") if OmegaConf.is_missing(cfg, "tracking") is False else None
+    if isinstance(uri, str) and uri.startswith("sqlite:///~"):
+        cfg.tracking.tracking_uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).expanduser()}"
 
 
 def build(what: str, factory: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

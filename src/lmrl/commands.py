@@ -1,11 +1,12 @@
 """What the project's commands share: finding and composing the configuration, and one line for each mistake."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmrl.checks import ConfigError, check_config, check_partner
+from lmrl.checks import ConfigError, check_config, check_partner, expand_home
 
 
 def configuration_folder(folder: Path | None) -> Path:
@@ -14,12 +15,29 @@ def configuration_folder(folder: Path | None) -> Path:
     Raises:
         FileNotFoundError: there is none.
     """
-    beside_sources = Path(__file__).resolve().parents[2] / "conf"
-    places = [folder] if folder else [Path.cwd() / "conf", beside_sources]
+    places = [folder] if folder else [Path.cwd() / "conf", beside_sources()]
     found = next((place for place in places if (place / "task").is_dir()), None)
     if found is None:
         raise FileNotFoundError(f"no configuration folder with a task group: looked at {', '.join(map(str, places))}")
     return found
+
+
+def at_home(arguments: Sequence[str]) -> list[str]:
+    """Replace `~` in `key=~/place`, which neither shells nor Hydra do; what Hydra could misread is quoted."""
+
+    def replaced(argument: str) -> str:
+        key, sign, value = argument.partition("=~")
+        if not sign or not (value == "" or value.startswith("/")):
+            return argument
+        place = str(Path(f"~{value}").expanduser())
+        return f"{key}={place}" if re.fullmatch(r"[\w/.-]+", place, re.ASCII) else f"{key}='{place}'"
+
+    return [replaced(argument) for argument in arguments]
+
+
+def beside_sources() -> Path:
+    """Return the place of the configuration folder in a checkout."""
+    return Path(__file__).resolve().parents[2] / "conf"
 
 
 def compose_task(overrides: Sequence[str], folder: Path | None = None) -> Any:
@@ -39,8 +57,9 @@ def compose_task(overrides: Sequence[str], folder: Path | None = None) -> Any:
     root = {"defaults": defaults, "data_dir": OmegaConf.select(whole, "data_dir") or "data"}
     ConfigStore.instance().store(name="lmrl_task", node=root)
     with initialize_config_dir(str(found.resolve()), version_base="1.3"):
-        cfg = compose("lmrl_task", overrides=list(overrides))
+        cfg = compose("lmrl_task", overrides=at_home(overrides))
     check_partner(cfg)
+    expand_home(cfg)
     return cfg.task
 
 
@@ -71,7 +90,7 @@ def compose_unchecked(overrides: Sequence[str], folder: Path | None = None) -> A
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(place, version_base="1.3"):
-            return compose("config", overrides=[*overrides, "hydra.searchpath=[]"])
+            return compose("config", overrides=[*at_home(overrides), "hydra.searchpath=[]"])
     finally:
         GlobalHydra.instance().hydra = outer
 
@@ -86,6 +105,9 @@ def guarded(work: Callable[[], object]) -> int:
     except (HydraException, OmegaConfBaseException, ConfigError, ValueError, OSError, ImportError) as error:
         # Hydra wraps what a constructor complained of; the complaint itself is what helps.
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
-        print(f"error: {cause}", file=sys.stderr)
+        from lmrl.mistakes import in_our_words
+
+        known = isinstance(cause, HydraException | OmegaConfBaseException)
+        print(f"error: {in_our_words(cause, beside_sources()) if known else cause}", file=sys.stderr)
         return 1
     return 0

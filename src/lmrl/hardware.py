@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from lmrl.checks import ConfigError
+from lmrl.equipment import cores, own_threads
 from lmrl.functional import like
 
 _HALVES = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
@@ -33,15 +34,16 @@ def set_threads(threads: int | None, processes: int = 1) -> int:
     """Give each of `processes` its share of the cores; oversubscribed threads cost up to ten times the time.
 
     Args:
-        threads: threads for this process; `None` for the cores divided by the processes.
+        threads: threads for this process; `None` for what OMP_NUM_THREADS says, or the cores divided by the processes.
         processes: training processes on this machine.
 
     Returns:
         The number of threads set.
     """
-    count = threads or max(1, len(os.sched_getaffinity(0)) // max(1, processes))
+    count = threads or own_threads() or max(1, cores() // max(1, processes))
     torch.set_num_threads(count)
-    os.environ["OMP_NUM_THREADS"] = str(count)  # for processes that Lightning starts
+    if count != own_threads():  # for processes that Lightning starts, which must not take it for the user's wish
+        os.environ["OMP_NUM_THREADS"] = os.environ["LMRL_THREADS"] = str(count)
     return count
 
 

@@ -2,18 +2,25 @@
 
 import functools
 import inspect
+import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-Positive = Annotated[float | int, Field(gt=0, allow_inf_nan=False)]
-"""(0, inf)"""
-NonNegative = Annotated[float | int, Field(ge=0, allow_inf_nan=False)]
-"""[0, inf)"""
+_LARGEST, _MANY = 10**12, 10**9
+"""Beyond these a number is a slip of the hand: it would only overflow later, far from where it was written."""
+
+Number = Annotated[float | int, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False)]
+"""Any finite number, of either sign: a reward, a return."""
+Positive = Annotated[float | int, Field(gt=0, le=_LARGEST, allow_inf_nan=False)]
+"""Greater than 0."""
+NonNegative = Annotated[float | int, Field(ge=0, le=_LARGEST, allow_inf_nan=False)]
+"""0 or greater."""
 Share = Annotated[float | int, Field(ge=0, le=1)]
 """[0, 1]"""
 Chance = Annotated[float | int, Field(ge=0, lt=1)]
@@ -22,20 +29,32 @@ PositiveShare = Annotated[float | int, Field(gt=0, le=1)]
 """(0, 1]: a discount, or how far a target network follows."""
 OpenShare = Annotated[float | int, Field(gt=0, lt=1)]
 """(0, 1): an expectile."""
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=_MANY)]
 """0, 1, 2, ..."""
-PositiveCount = Annotated[int, Field(ge=1)]
+PositiveCount = Annotated[int, Field(ge=1, le=_MANY)]
 """1, 2, 3, ..."""
-GroupSize = Annotated[int, Field(ge=2)]
+GroupSize = Annotated[int, Field(ge=2, le=_MANY)]
 """2, 3, ...: one episode cannot be compared with itself."""
+Processes = Annotated[int, Field(ge=1, le=1024)]
+"""How many processes or threads of one machine."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What NumPy, PyTorch and Python all take as a seed."""
+Size = Annotated[int, Field(ge=1, le=2**20)]
+"""Layers, widths and windows of a network."""
+Text = Annotated[str, Field(min_length=1)]
+"""A text that is not empty."""
+PATH = "path"
+PathText = Annotated[str, Field(min_length=1), PATH]
+"""A file or folder as YAML and the command line have it: `~` stands for the user's own folder."""
 
 Decay = Literal["constant", "cosine", "exponential"]
 """What a learning rate does after its warm-up."""
 
-_SIMPLE = (int, float, str, bool, NoneType, Any)
+_SIMPLE = (int, float, str, bool, NoneType, Path, Any)
 _WORDS = {
     "float_type": "a number", "int_type": "a whole number", "int_from_float": "a whole number",
-    "string_type": "a text", "bool_type": "true or false",
+    "string_type": "a text", "bool_type": "true or false", "string_too_short": "a text that is not empty",
+    "path_type": "a path", "is_instance_of": "a path",
     "list_type": "a list", "dict_type": "a table of names and values",
 }  # fmt: skip
 """How objections are worded where the library's words are not a user's."""
@@ -72,8 +91,12 @@ def objection(value: Any, annotation: Any) -> str | None:
             one["type"]: _WORDS.get(one["type"]) or one["msg"].removeprefix("Input should be ")
             for one in error.errors()
         }
+        if isinstance(value, float) and not math.isfinite(value) and "less_than_equal" in told:
+            told = {"finite_number": "a finite number"}
         if "float_type" in told:
             told.pop("int_type", None)
+        if "string_type" in told:  # what YAML has for a path is a text
+            told = {kind: words for kind, words in told.items() if words != "a path"}
         reasons = " or ".join(dict.fromkeys(told.values()))
         reasons = reasons.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
         return f"must be {reasons}, got {value!r}"

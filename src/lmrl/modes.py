@@ -1,17 +1,24 @@
 """The other modes of `run.py`: `mode=eval`, `mode=replay` and `mode=data`. Needs no torch."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from lmrl import __version__
 from lmrl.checks import ConfigError
 from lmrl.signatures import suggest
 
 MODES = ("train", "eval", "replay", "data")
 _USAGE = """
   python run.py task=maze algo=ilql                  run an experiment (mode=train)
+  python run.py -m task=maze algo=bc,ilql seed=0,1   run a sweep: all combinations; launcher= says where
+  python run.py sweeps=seeds task=maze algo=ilql     run a sweep of a file in sweeps/
+  python run.py task=maze algo=ilql resume=true      go on with the newest unfinished run of the same configuration
   python run.py mode=eval run=RUN [key=value ...]    play a run's evaluation again: exactly, or with changes
   python run.py mode=replay run=RUN                  run it again and compare all its numbers
   python run.py mode=data task=maze                  make a task's data and show their statistics
+  python -m lmrl.play|data|report|coverage|benchmark --help   the other commands
 RUN is a run's folder, or its id in MLflow (of tracking.tracking_uri=sqlite:///mlflow.db unless named).
 """
 
@@ -23,21 +30,54 @@ def dispatch(train: Callable[[], object], arguments: Sequence[str]) -> int:
         train: runs an experiment from the command line.
         arguments: what stands behind `run.py`.
     """
-    from lmrl.commands import guarded
+    from lmrl.commands import at_home, guarded
 
+    arguments = at_home(arguments)
+    sys.argv[1:] = arguments  # Hydra reads them there
     given = dict(text.split("=", 1) for text in arguments if text.startswith(("mode=", "run=")))
     mode, rest = given.get("mode", "train"), [text for text in arguments if not text.startswith(("mode=", "run="))]
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(_help())
         return 0
-    if mode == "train" and "run" not in given:
-        train()
+    if "--version" in arguments:
+        sys.stdout.write(f"lmrl {__version__}\n")
         return 0
+    if not arguments:
+        sys.stderr.write(_help())
+        return 2
+    if mode == "train" and "run" not in given:
+        return _run(train, arguments)
     if mode == "data":
         from lmrl.data.__main__ import main as data
 
         return data(["inspect", *rest])
     return guarded(lambda: _again(mode, given.get("run"), rest))
+
+
+def _run(train: Callable[[], object], arguments: Sequence[str]) -> int:
+    """Train, and say in a line what the command asks for and cannot be."""
+    from hydra.errors import HydraException, InstantiationException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from lmrl.commands import beside_sources
+    from lmrl.mistakes import in_our_words, slip
+
+    folder = beside_sources()
+    groups = {path.name for place in (folder, Path("conf")) if place.is_dir() for path in place.iterdir()}
+    try:
+        if said := slip(arguments, groups):
+            raise ConfigError(said)
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what is wrong instead of printing it
+        train()
+    except ConfigError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except InstantiationException:
+        raise  # a fault of what was called, which only a traceback tells
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.stderr.write(f"error: {in_our_words(error, folder)}\n")
+        return 1
+    return 0
 
 
 def _help() -> str:
@@ -61,6 +101,8 @@ def _again(mode: str, run: str | None, rest: list[str]) -> None:
     flags = [text for text in rest if text.startswith("-")]
     if flags:
         raise ConfigError(f"mode={mode} takes only key=value, not {' '.join(flags)}")
+    if mode == "eval":
+        _check_changes(rest)
     from lmrl.recorded import changed_config, find_run
 
     stores = [text.split("=", 1)[1] for text in rest if text.startswith("tracking.tracking_uri=")]
@@ -69,3 +111,21 @@ def _again(mode: str, run: str | None, rest: list[str]) -> None:
     from lmrl import again
 
     (again.evaluate_again if mode == "eval" else again.replay)(folder, rest)
+
+
+_KEPT = ("task", "algo", "model", "experiment", "sweeps", "launcher")
+_TRAINS = (
+    "training", "validation", "model", "resume", "data_dir", "runs_dir", "task.dataset", "algo.datamodule",
+    "algo.prior", "algo.critic", "algo.optimizer", "algo.steps", "algo.steps_per_epoch", "algo.lr_scale",
+    "algo.gradient_clip", "algo.accumulate",
+)  # fmt: skip
+
+
+def _check_changes(changes: Sequence[str]) -> None:
+    """Refuse changes that an evaluation of recorded weights cannot make."""
+    for change in changes:
+        key = change.lstrip("+~").split("=")[0]
+        if key in _KEPT:
+            raise ConfigError(f"{change}: an evaluation keeps the {key} of its run; another {key} is another run")
+        if any(key == part or key.startswith(f"{part}.") for part in _TRAINS):
+            raise ConfigError(f"{change} changes how a run trains, which is over: it has no effect on its evaluation")

@@ -203,14 +203,26 @@ def _unfinished(folders: RunFolders, config: Mapping[str, Any]) -> Path:
     folder = folders.unfinished()
     if folder is not None and _hold(folder):
         return folder
+    raise ConfigError(why_not_resumable(folders, config) or f"resume=true: {folder} was taken by another process")
+
+
+def why_not_resumable(folders: RunFolders, config: Mapping[str, Any]) -> str | None:
+    """Return why there is no run to resume; `None` if there is one.
+
+    Args:
+        folders: those of the run.
+        config: its resolved configuration, to tell in what it differs from the newest run.
+    """
+    if folders.unfinished() is not None:
+        return None
     if (busy := folders.busy()) is not None:
-        raise ConfigError(f"resume=true: the run in {busy} is still running in another process")
+        return f"resume=true: the run in {busy} is still running in another process"
     if folders.all():
-        raise ConfigError(
+        return (
             f"resume=true: every run of this configuration is finished (the newest is {folders.all()[0]}); without "
             "resume=true a new run starts"
         )
-    raise ConfigError(
+    return (
         f"resume=true: no run of this configuration was started in {folders.parent} (looked for *_{folders.name})"
         f"{_nearest(folders.parent, config)}"
     )

@@ -10,7 +10,7 @@ import collections.abc
 import difflib
 import functools
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,17 @@ from typing import Any
 from lmrl import hyperparameters
 
 _NAMES = vars(builtins) | vars(typing) | vars(collections.abc) | vars(hyperparameters)
-"""What annotations may be made of; others are not checked before the import."""
+"""What annotations may be made of; others stand for objects."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """An object that the configuration describes: a table with a `_target_` and its arguments."""
+
+    optional: bool = False
+    """Whether there may be `null` instead."""
+    target: str | None = None
+    """What is built where the table names no `_target_`. `None`: it must name one."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class Signature:
     """What a class or function may be given."""
 
     parameters: Mapping[str, Any]
-    """The type of each parameter; `Path` or a tensor, which say nothing about YAML, are `None`."""
+    """The type of each parameter; a `Part` where it is an object, and `None` where nothing is said."""
     is_open: bool
     """Whether it takes other names as well."""
 
@@ -98,13 +108,13 @@ def _of_function(node: ast.FunctionDef, skip: int) -> Signature:
 
 
 def _type(annotation: ast.expr | None) -> Any:
-    """Return what an annotation means, or `None` where that takes an import."""
+    """Return what an annotation means; what takes an import is an object."""
     if annotation is None:
         return None
     try:
         return eval(compile(ast.Expression(annotation), "<annotation>", "eval"), {"__builtins__": {}}, dict(_NAMES))
     except (NameError, AttributeError, TypeError):
-        return None
+        return Part(optional=any(isinstance(one, ast.Constant) and one.value is None for one in ast.walk(annotation)))
 
 
 def _full_name(name: str, source: ast.Module, module: str) -> str:
@@ -124,43 +134,7 @@ def _source(module: str) -> ast.Module | None:
     return ast.parse(place.read_text(encoding="utf-8")) if place.is_file() else None
 
 
-def objections(config: Any, key: str = "") -> Iterator[str]:
-    """Yield what is wrong with the arguments of every `_target_` of a configuration, each with its full name.
-
-    Args:
-        config: plain lists, dictionaries and values.
-        key: where `config` stands in the whole.
-    """
-    if isinstance(config, list):
-        for index, part in enumerate(config):
-            yield from objections(part, f"{key}[{index}]")
-    if not isinstance(config, dict):
-        return
-    target = config.get("_target_")
-    if isinstance(target, str):
-        yield from _of_arguments(target, config, key)
-    for name, part in config.items():
-        yield from objections(part, f"{key}.{name}" if key else str(name))
-
-
-def _of_arguments(target: str, config: Mapping[str, Any], key: str) -> Iterator[str]:
-    """Yield what is wrong with the arguments of one target."""
-    signature = signature_of(target)
-    if signature is None:
-        return
-    for name, value in config.items():
-        if name.startswith("_") and name.endswith("_"):  # Hydra's own
-            continue
-        if name not in signature.parameters:
-            if not signature.is_open:
-                yield f"{key}.{name}: {target} has no parameter {name!r}{suggest(name, list(signature.parameters))}"
-            continue
-        said = hyperparameters.objection(value, signature.parameters[name])
-        if said and not (isinstance(value, dict) and "_target_" in value):
-            yield f"{key}.{name} {said}"
-
-
-def suggest(name: str, known: list[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
     """Return ' (did you mean ...?)' for a misspelt name, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]}?)" if close else ""

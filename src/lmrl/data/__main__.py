@@ -44,7 +44,7 @@ def _recipe(task: Any) -> Any:
 
 def _published(task: Any) -> dict[str, int | float]:
     """Return the paper's statistics as plain numbers."""
-    return {str(name): value for name, value in (task.dataset.get("published") or {}).items()}
+    return {str(name): value for name, value in (task.dataset.get("published") or {}).items() if value is not None}
 
 
 def _folder(task: Any) -> Path:

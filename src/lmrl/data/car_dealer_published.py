@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lmrl.data.generate import Recipe
 from lmrl.data.published import DamagedError, Entry, Place, PublishedArray, flag, listed, number, short, text
@@ -37,7 +37,12 @@ class PublishedCarDealer(PublishedArray):
     """
 
     def __init__(
-        self, *, path: str | Path, like: Recipe, reward: str = "fancy", reject_reward: str = "reference"
+        self,
+        *,
+        path: str | Path,
+        like: Recipe,
+        reward: Literal["fancy", "revenue"] = "fancy",
+        reject_reward: Literal["fair", "reference"] = "reference",
     ) -> None:
         super().__init__(path=path, like=like)
         for name, value, known in (("reward", reward, REWARDS), ("reject_reward", reject_reward, REJECTS)):

@@ -8,6 +8,7 @@ from lmrl.data.generate import Recipe
 from lmrl.data.published import DamagedError, Place, PublishedFile, flag, short, step, text
 from lmrl.envs.chess import ILLEGAL_REWARD
 from lmrl.envs.parts.positions import Board, Move, move_text, read_move, read_state, state_text
+from lmrl.hyperparameters import PositiveCount
 from lmrl.text.trajectory import Trajectory, Turn
 
 Step = tuple[Any, str, float, bool]
@@ -33,7 +34,7 @@ class PublishedChess(PublishedFile):
         max_moves: turns after which a game was cut off.
     """
 
-    def __init__(self, *, path: str | Path, like: Recipe, max_moves: int = 400) -> None:
+    def __init__(self, *, path: str | Path, like: Recipe, max_moves: PositiveCount = 400) -> None:
         super().__init__(path=path, like=like)
         self._max_moves = max_moves
 

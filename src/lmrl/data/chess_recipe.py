@@ -51,7 +51,7 @@ class EngineGames:
         if elo_low > elo_high:
             raise ValueError(f"chess data: elo_low must be at most elo_high, got {elo_low} and {elo_high}")
         self._game = game_of(env, Chess)
-        self._kind = self._game.partner.strength.name
+        self._kind: Any = self._game.partner.strength.name
         if self._kind not in ("depth1", "reference"):
             raise ValueError(f"chess data: the opponent must be depth1 or reference, got {self._kind!r}")
         self.task, self.env_version = task, self._game.version

@@ -13,6 +13,7 @@ from lmrl.checks import ConfigError
 from lmrl.data import store
 from lmrl.data.parallel import processes_for, save_shards
 from lmrl.data.store import Dataset
+from lmrl.hyperparameters import Number, PathText, Processes
 from lmrl.text.trajectory import Trajectory
 
 
@@ -76,10 +77,10 @@ def of_task(data: Dataset, task: str) -> Dataset:
 def load_or_generate(
     *,
     recipe: Recipe | None,
-    root: str | Path,
-    folder: str | Path | None = None,
-    published: Mapping[str, int | float] | None = None,
-    workers: int | None = None,
+    root: PathText | Path,
+    folder: PathText | Path | None = None,
+    published: Mapping[str, Number | None] | None = None,
+    workers: Processes | None = None,
     progress: bool = True,
 ) -> Dataset:
     """Return a task's offline data, making and storing them first if nobody has yet.
@@ -89,7 +90,7 @@ def load_or_generate(
         root: where datasets are kept. Each has a folder of its own, named after the task and the data's fingerprint, so
             changed settings never meet old data.
         folder: read this dataset instead, whoever made it (imported data).
-        published: the paper's statistics, for the card.
+        published: the paper's statistics, for the card; `None` for one that it does not have.
         workers: how many processes make the data; `None`: all cores where it takes long, otherwise one. The rows do not
             depend on it.
         progress: whether to show progress on standard error.
@@ -106,7 +107,8 @@ def load_or_generate(
     expected = store.fingerprint(task=recipe.task, env_version=recipe.env_version, recipe=recipe.settings())
     place = folder_of(recipe, root)
     if not place.exists():
-        generate(recipe, root, published=published, workers=workers, progress=progress)
+        known = {name: value for name, value in (published or {}).items() if value is not None}
+        generate(recipe, root, published=known, workers=workers, progress=progress)
     data = store.load(place)
     if data.fingerprint != expected:
         raise ValueError(

@@ -6,6 +6,7 @@ from typing import Any
 
 from lmrl.data.generate import Recipe
 from lmrl.data.published import DamagedError, Place, PublishedFile, flag, listed, number, short, step, text
+from lmrl.hyperparameters import Number
 from lmrl.text.trajectory import Trajectory, Turn
 
 
@@ -25,7 +26,7 @@ class PublishedMaze(PublishedFile):
         goal_reward: what reaching the goal pays.
     """
 
-    def __init__(self, *, path: str | Path, like: Recipe, goal_reward: float = 0.0) -> None:
+    def __init__(self, *, path: str | Path, like: Recipe, goal_reward: Number = 0.0) -> None:
         super().__init__(path=path, like=like)
         self._goal_reward = goal_reward
 

@@ -8,6 +8,7 @@ from jaxtyping import Int
 
 from lmrl.datamodules.offline import OfflineDataModule
 from lmrl.datamodules.sampling import Rows
+from lmrl.hyperparameters import Text
 from lmrl.text.tokens import TokenTrajectory
 
 
@@ -49,7 +50,7 @@ class GroupedDataModule(OfflineDataModule):
         common: see `OfflineDataModule`; `batch_size` counts groups.
     """
 
-    def __init__(self, *, group_by: str, **common: Any) -> None:
+    def __init__(self, *, group_by: Text, **common: Any) -> None:
         super().__init__(**common)
         self._group_by = group_by
 

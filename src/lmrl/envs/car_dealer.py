@@ -1,7 +1,9 @@
 """Car Dealer, after LMRL-Gym: sell a car to a buyer whose personality, wishes and budget are hidden."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from lmrl.envs.core import StepResult, TextEnv
 from lmrl.envs.parts.car_dealer_parser import parse
@@ -57,9 +59,9 @@ class CarDealer(TextEnv):
     def __init__(
         self,
         *,
-        reward: str = "fancy",
-        reject_reward: str = "fair",
-        max_turns: int = 25,
+        reward: Literal["fancy", "revenue"] = "fancy",
+        reject_reward: Literal["fair", "reference"] = "fair",
+        max_turns: Annotated[int, Field(ge=2, le=10_000)] = 25,
         partner: Policy | None = None,
     ) -> None:
         super().__init__()

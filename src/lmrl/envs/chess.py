@@ -5,12 +5,15 @@ import math
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from functools import cache
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from lmrl.envs.core import StepResult, TextEnv
 from lmrl.envs.parts.engine import EngineFailedError, find_engine
 from lmrl.envs.parts.positions import Board, Move, Starts, move_text, read_move, read_state, state_text
 from lmrl.envs.parts.strength import CHOICES, Strength
+from lmrl.hyperparameters import Number, PathText, PositiveCount, Processes
 from lmrl.policies.core import Action, Request
 from lmrl.policies.randomness import Uniforms
 from lmrl.text.trajectory import Turn
@@ -54,13 +57,13 @@ class EnginePlayer:
     def __init__(
         self,
         *,
-        strength: str = "depth",
-        elo: int = 1350,
-        seconds: float = 0.1,
-        nodes: int = 1_000,
-        depth: int = 14,
-        engine_path: str | None = None,
-        processes: int | None = None,
+        strength: Literal["reference", "depth1", "nodes", "depth"] = "depth",
+        elo: Annotated[int, Field(ge=1, le=2850)] = 1350,
+        seconds: Annotated[float | int, Field(gt=0, le=60)] = 0.1,
+        nodes: PositiveCount = 1_000,
+        depth: Annotated[int, Field(ge=1, le=245)] = 14,
+        engine_path: PathText | None = None,
+        processes: Processes | None = None,
     ) -> None:
         if processes is not None and processes < 1:
             raise ValueError(f"chess: processes must be at least 1 (or null), got {processes}")
@@ -100,7 +103,7 @@ class EnginePlayer:
 
 
 @cache
-def _shared_player(strength: Strength, engine_path: str, processes: int | None) -> EnginePlayer:
+def _shared_player(strength: Strength, engine_path: str, processes: Processes | None) -> EnginePlayer:
     """Return one player for all environments alike, so that a rollout asks once per turn for all of them."""
     play = dataclasses.asdict(strength)
     return EnginePlayer(strength=play.pop("name"), **play, engine_path=engine_path, processes=processes)
@@ -156,17 +159,17 @@ class Chess(TextEnv):
     def __init__(
         self,
         *,
-        positions: str | Sequence[str] = "initial",
-        opponent: str = "depth1",
-        elo: int = 1350,
-        seconds: float = 0.1,
-        nodes: int = 1_000,
-        depth: int = 14,
-        max_moves: int = 400,
-        illegal_reward: float = ILLEGAL_REWARD,
-        max_illegal: int | None = None,
-        engine_path: str | None = None,
-        processes: int | None = None,
+        positions: PathText | Sequence[str] = "initial",
+        opponent: Literal["reference", "depth1", "nodes", "depth"] = "depth1",
+        elo: Annotated[int, Field(ge=1, le=2850)] = 1350,
+        seconds: Annotated[float | int, Field(gt=0, le=60)] = 0.1,
+        nodes: PositiveCount = 1_000,
+        depth: Annotated[int, Field(ge=1, le=245)] = 14,
+        max_moves: PositiveCount = 400,
+        illegal_reward: Number = ILLEGAL_REWARD,
+        max_illegal: PositiveCount | None = None,
+        engine_path: PathText | None = None,
+        processes: Processes | None = None,
     ) -> None:
         super().__init__()
         if max_moves < 1:

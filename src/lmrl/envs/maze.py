@@ -3,10 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from lmrl.envs.core import StepResult, TextEnv
 from lmrl.envs.parts.grid import MOVES, Cell, Layout
+from lmrl.hyperparameters import PositiveCount, Text
 from lmrl.policies.core import Action, Request
 
 GYMNASIUM_IDS = {"lmrl/Maze-v0": ("Maze", {}), "lmrl/MazePO-v0": ("Maze", {"describe": "walls"})}
@@ -88,7 +89,12 @@ class Maze(TextEnv):
     version: ClassVar[str] = "1"
 
     def __init__(
-        self, *, layout: str = "double_t", describe: str = "position", reward: str = "standard", max_steps: int = 100
+        self,
+        *,
+        layout: Text = "double_t",
+        describe: Literal["position", "walls", "goal_and_walls"] = "position",
+        reward: Literal["standard", "illegal_penalty", "illegal_penalty_scaled"] = "standard",
+        max_steps: PositiveCount = 100,
     ) -> None:
         super().__init__()
         for name, value, known in (("describe", describe, DESCRIPTIONS), ("reward", reward, REWARDS)):

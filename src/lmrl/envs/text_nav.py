@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from lmrl.envs.core import StepResult, TextEnv
 from lmrl.envs.parts.house import CARGO, EXITS, ROOMS, TARGET, House, directions_to
 from lmrl.envs.parts.house_texts import OBJECTIVE, Wording, carried
+from lmrl.hyperparameters import PositiveCount
 from lmrl.policies.core import Action, Request
 from lmrl.policies.randomness import Uniforms
 from lmrl.text.trajectory import History
@@ -39,7 +40,9 @@ class TextNav(TextEnv):
 
     version: ClassVar[str] = "1"
 
-    def __init__(self, *, display_location: bool = True, display_inventory: bool = True, max_steps: int = 15) -> None:
+    def __init__(
+        self, *, display_location: bool = True, display_inventory: bool = True, max_steps: PositiveCount = 15
+    ) -> None:
         super().__init__()
         if max_steps < 1:
             raise ValueError(f"text_nav: max_steps must be at least 1, got {max_steps}")

@@ -9,6 +9,7 @@ from lmrl.envs.parts.twenty_questions_facts import facts
 from lmrl.envs.parts.twenty_questions_partner import default_oracle
 from lmrl.envs.parts.twenty_questions_players import question_texts
 from lmrl.envs.parts.twenty_questions_rules import NO, YES, is_guess_of, is_question, says_yes
+from lmrl.hyperparameters import PositiveCount
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.text.trajectory import Turn
 
@@ -39,7 +40,7 @@ class TwentyQuestions(TextEnv):
 
     version: ClassVar[str] = "1"
 
-    def __init__(self, *, partner: Policy | None = None, questions: int = 20) -> None:
+    def __init__(self, *, partner: Policy | None = None, questions: PositiveCount = 20) -> None:
         super().__init__()
         if questions < 1:
             raise ValueError(f"twenty_questions: questions must be at least 1, got {questions}")

@@ -4,12 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from lmrl.envs.core import StepResult, TextEnv
-from lmrl.envs.parts.words import REPLIES, SOLVED, Source, Vocabulary, load, members
+from lmrl.envs.parts.words import REPLIES, SOLVED, Vocabulary, load, members
+from lmrl.hyperparameters import Number, PathText
 from lmrl.policies.core import Action, Request
 from lmrl.policies.scripted import RandomPolicy
 from lmrl.text.trajectory import History
@@ -45,7 +47,13 @@ class Wordle(TextEnv):
 
     version: ClassVar[str] = "1"
 
-    def __init__(self, *, words: Source = None, feedback: str = "set", bad_word_reward: float = -1.0) -> None:
+    def __init__(
+        self,
+        *,
+        words: PathText | Path | Sequence[Any] | None = None,
+        feedback: Literal["set", "official"] = "set",
+        bad_word_reward: Number = -1.0,
+    ) -> None:
         super().__init__()
         if not math.isfinite(bad_word_reward):
             raise ValueError(f"wordle: bad_word_reward must be a finite number, got {bad_word_reward}")
@@ -197,7 +205,12 @@ class GreedyPlayer:
         feedback: as for `Wordle`.
     """
 
-    def __init__(self, *, words: Source = None, feedback: str = "set") -> None:
+    def __init__(
+        self,
+        *,
+        words: PathText | Path | Sequence[Any] | None = None,
+        feedback: Literal["set", "official"] = "set",
+    ) -> None:
         self._tree = greedy_tree(load(words, feedback))
 
     def act(self, requests: Sequence[Request]) -> list[Action]:
@@ -235,5 +248,5 @@ class RandomPlayer(RandomPolicy):
         words: as for `Wordle`.
     """
 
-    def __init__(self, *, words: Source = None) -> None:
+    def __init__(self, *, words: PathText | Path | Sequence[Any] | None = None) -> None:
         super().__init__(actions=load(words).actions)

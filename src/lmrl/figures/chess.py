@@ -19,6 +19,7 @@ except ImportError as error:
     ) from error
 
 from lmrl.envs.parts.positions import move_between, read_move, read_state
+from lmrl.hyperparameters import Count
 from lmrl.text.trajectory import Trajectory, Turn
 
 BOARD_SIZE = 360
@@ -96,7 +97,7 @@ def _harmless(said: str) -> str:
     return repr(said.strip())[1:-1].translate({ord("{"): "(", ord("}"): ")"})[:60]
 
 
-def save_games(*, trajectories: Sequence[Trajectory], folder: Path, pictures: int = 3) -> list[Path]:
+def save_games(*, trajectories: Sequence[Trajectory], folder: Path, pictures: Count = 3) -> list[Path]:
     """Write all games as `games.pgn`, and boards of the first few as SVG; return the files.
 
     Of a game are shown: its start, the board of the first illegal text, the first capture, and its end; the arrow is

@@ -14,6 +14,7 @@ from matplotlib.patches import FancyArrow, FancyBboxPatch, Rectangle
 
 from lmrl.envs.maze import Maze, Solution, optimal_values
 from lmrl.envs.parts.grid import MOVES, Cell, Layout
+from lmrl.hyperparameters import PositiveShare
 
 INK = "#1f2933"
 MUTED = "#6b7785"
@@ -38,7 +39,7 @@ class _View:
     wrong: frozenset[Cell] = frozenset()
 
 
-def policy_map(*, env: Maze, explain: Explain, path: Path, gamma: float = 1.0, title: str = "") -> Path:
+def policy_map(*, env: Maze, explain: Explain, path: Path, gamma: PositiveShare = 1.0, title: str = "") -> Path:
     """Draw what a policy does and what its critic expects in each cell, beside the exact optimum, as a PNG.
 
     Each cell is asked about alone, as the first observation of an episode: where the observation does not tell the

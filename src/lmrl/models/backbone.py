@@ -2,14 +2,14 @@
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lmrl.hyperparameters import Chance
-from lmrl.models.tokenizer import check_path
+from lmrl.hub import check_path
+from lmrl.hyperparameters import Chance, NonNegative, PathText, Seed, Size
 from lmrl.models.window import readable
 from lmrl.text.codec import Codec
 
@@ -20,14 +20,14 @@ _WHITE_SPACE = str.maketrans("", "", "ĠĊ")
 def from_scratch(
     codec: Codec,
     *,
-    layers: int = 2,
-    width: int = 128,
-    heads: int = 4,
-    window: int = 1024,
-    positions: str = "absolute",
-    init_scale: float = 1.0,
+    layers: Size = 2,
+    width: Size = 128,
+    heads: Size = 4,
+    window: Size = 1024,
+    positions: Literal["absolute", "relative"] = "absolute",
+    init_scale: NonNegative = 1.0,
     spelled: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> nn.Module:
     """Build a small transformer with random weights for the tokenizer's vocabulary.
 
@@ -106,7 +106,7 @@ def _configuration(positions: str, width: int, common: dict[str, Any]) -> Any:
 
 
 def pretrained(
-    codec: Codec, *, path: str, lora: Mapping[str, Any] | None = None, dropout: Chance | None = 0.0
+    codec: Codec, *, path: PathText, lora: Mapping[str, Any] | None = None, dropout: Chance | None = 0.0
 ) -> nn.Module:
     """Load a causal language model from the Hub or a folder, with room for the tokenizer's pad token.
 

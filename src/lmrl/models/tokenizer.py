@@ -1,11 +1,13 @@
 """Tokenizers: one built from the task's own text, or the one that belongs to a pretrained model."""
 
 import json
-import os
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from lmrl.hub import check_path
+from lmrl.hyperparameters import PathText, Text
 from lmrl.text.codec import Codec
 
 PAD = "<|pad|>"
@@ -19,9 +21,9 @@ _ENOUGH = 20_000
 def build(
     texts: Iterable[str],
     *,
-    vocab_size: int = 512,
-    token_ends: str | None = None,
-    runs_before: str | None = None,
+    vocab_size: Annotated[int, Field(ge=300, le=10**7)] = 512,
+    token_ends: Text | None = None,
+    runs_before: Text | None = None,
     whole: bool = False,
 ) -> Codec:
     """Build a byte-level tokenizer from the texts of a task.
@@ -123,7 +125,7 @@ def _runs(before: str) -> tuple[Any, list[Any]]:
     return normalizers.Sequence(spread), [decoders.Replace(dots, n) for n, dots in runs.items()]
 
 
-def load(texts: Iterable[str] = (), *, path: str) -> Codec:
+def load(texts: Iterable[str] = (), *, path: PathText) -> Codec:
     """Load the tokenizer of a pretrained model from the Hub or a folder, and give it a pad token if it has none.
 
     One that puts a space before every text no longer does: each turn is a text of its own here, and the space would
@@ -169,20 +171,3 @@ def _without_prefix_space(tokenizer: Any) -> None:
     if backend is not None:
         says = json.loads(backend.to_str(), object_hook=lambda part: part | _NO_SPACE if _SPACE in part else part)
         backend.pre_tokenizer = Tokenizer.from_str(json.dumps(says)).pre_tokenizer
-
-
-def check_path(path: str) -> None:
-    """Fail early and clearly for a model folder that does not exist.
-
-    A name like `gpt2` or `owner/model` is left to the Hub (or its local cache); anything that looks like a path of
-    this machine must exist.
-
-    Raises:
-        ValueError: the folder does not exist or is no model folder.
-    """
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or (os.sep != "/" and os.sep in path)
-    folder = Path(path).expanduser()
-    if looks_local and not folder.is_dir():
-        raise ValueError(f"model.path={path!r}: there is no such folder")
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(f"model.path={path!r}: the folder has no config.json, so it is not a saved model")

@@ -36,7 +36,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lmrl.functional import expectile_weight, over_processes, polyak_, weighted_mean
-from lmrl.hyperparameters import Count, OpenShare, Positive, PositiveCount, PositiveShare, checked
+from lmrl.hyperparameters import Count, Number, OpenShare, Positive, PositiveCount, PositiveShare, checked
 from lmrl.models.backbone import width
 from lmrl.models.heads import ValueHead
 from lmrl.models.sharding import whole
@@ -184,7 +184,7 @@ class ArCHer(Algorithm):
         max_weight: Positive = 20.0,
         normalise_advantage: bool = False,
         reward_scale: Positive = 1.0,
-        head_bias: float = 0.0,
+        head_bias: Number = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)

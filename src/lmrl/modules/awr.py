@@ -29,7 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lmrl.functional import log_prob, pick, weighted_mean
-from lmrl.hyperparameters import Positive, PositiveShare, checked
+from lmrl.hyperparameters import Number, Positive, PositiveShare, checked
 from lmrl.models.backbone import hidden_states, width
 from lmrl.models.critic import load_critic
 from lmrl.models.heads import ValueHead
@@ -92,7 +92,7 @@ class AWR(Algorithm):
         discount_per: Literal["token", "turn"] = "token",
         critic: Path | None = None,
         head_hidden: bool = True,
-        head_bias: float = 0.0,
+        head_bias: Number = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)

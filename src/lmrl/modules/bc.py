@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lmrl.functional import log_prob, over_processes, weighted_mean
-from lmrl.hyperparameters import NonNegative, checked
+from lmrl.hyperparameters import NonNegative, Number, checked
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.text.returns import with_returns
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -63,7 +63,7 @@ class BC(Algorithm):
 
     @checked
     def __init__(
-        self, *, non_action_weight: NonNegative = 0.0, least_return: float | int | None = None, **common: Any
+        self, *, non_action_weight: NonNegative = 0.0, least_return: Number | None = None, **common: Any
     ) -> None:
         super().__init__(**common)
         self.non_action_weight, self.least_return = non_action_weight, least_return

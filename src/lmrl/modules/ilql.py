@@ -44,7 +44,7 @@ from lmrl.functional import (
     return_share,
     weighted_mean,
 )
-from lmrl.hyperparameters import Count, NonNegative, OpenShare, PositiveShare, Share, checked
+from lmrl.hyperparameters import Count, NonNegative, Number, OpenShare, PositiveShare, Share, checked
 from lmrl.models.backbone import lm_logits
 from lmrl.models.critic import export_guided, new_critic
 from lmrl.modules.base import Algorithm, Logs, frozen
@@ -119,7 +119,7 @@ class ILQL(Algorithm):
         monte_carlo_decay: Count = 0,
         monte_carlo_share: Share = 0.0,
         head_hidden: bool = True,
-        head_bias: float = 0.0,
+        head_bias: Number = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lmrl.functional import log_prob, pick, weighted_mean
-from lmrl.hyperparameters import NonNegative, PositiveShare, checked
+from lmrl.hyperparameters import NonNegative, Number, PositiveShare, checked
 from lmrl.models.backbone import lm_logits, vocabulary, width
 from lmrl.models.critic import export_guided
 from lmrl.models.heads import ValueHead
@@ -78,7 +78,7 @@ class MCReturns(Algorithm):
         cql_weight: NonNegative,
         beta: NonNegative,
         head_hidden: bool = True,
-        head_bias: float = 0.0,
+        head_bias: Number = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)

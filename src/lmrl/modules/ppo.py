@@ -34,7 +34,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lmrl.functional import entropy, log_prob, weighted_mean
-from lmrl.hyperparameters import NonNegative, Positive, PositiveShare, Share, checked
+from lmrl.hyperparameters import NonNegative, Number, Positive, PositiveShare, Share, checked
 from lmrl.models.backbone import width
 from lmrl.models.heads import ValueHead
 from lmrl.modules.base import Algorithm, Logs, frozen
@@ -182,7 +182,7 @@ class PPO(Algorithm):
         imitation_weight: NonNegative = 0.0,
         whiten: bool = True,
         reward_scale: Positive = 1.0,
-        head_bias: float = 0.0,
+        head_bias: Number = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)

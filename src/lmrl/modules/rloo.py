@@ -105,7 +105,7 @@ class RLOO(Algorithm):
         group: GroupSize,
         kl_weight: NonNegative = 0.01,
         average: Literal["episode", "token"] = "token",
-        importance_cap: Annotated[float | int, Field(ge=1)] | None = 2.0,
+        importance_cap: Annotated[float | int, Field(ge=1, le=10**12)] | None = 2.0,
         reward_scale: Positive = 1.0,
         **common: Any,
     ) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx2
 
-from lmrl.hyperparameters import ConfigError, Count, Positive, PositiveCount, checked
+from lmrl.hyperparameters import ConfigError, Positive, PositiveCount, Seed, Text, checked
 from lmrl.policies.chat_answer import Answer, NoAnswer, read_completion
 from lmrl.policies.chat_settings import (
     NAME,
@@ -100,16 +100,16 @@ class ChatEndpoint:
     def __init__(
         self,
         *,
-        model: str,
-        base_url: str = "https://api.openai.com/v1",
-        api_key_env: str | None = "OPENAI_API_KEY",
+        model: Text,
+        base_url: Text = "https://api.openai.com/v1",
+        api_key_env: Text | None = "OPENAI_API_KEY",
         sampling: Mapping[str, Any] | None = None,
         send_seed: bool = True,
         concurrency: PositiveCount = 8,
         timeout: Positive = 60.0,
         retries: Retries | None = None,
         price: Mapping[str, float | int | None] | None = None,
-        seed: Count = 0,
+        seed: Seed = 0,
     ) -> None:
         if not model:
             raise ValueError(f"{NAME}.model must be the name of a model")

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmrl.models.tokenizer import check_path
+from lmrl.hub import check_path
 from lmrl.models.window import positions
 from lmrl.policies.decoding import Decoding, sample
 from lmrl.policies.partner_prompt import Message, plain

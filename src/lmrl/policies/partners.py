@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lmrl.hyperparameters import PositiveCount, checked
+from lmrl.hyperparameters import PathText, PositiveCount, Text, checked
 from lmrl.policies.chat import Chat, ChatEndpoint, EndpointError
 from lmrl.policies.chat_answer import Answer
 from lmrl.policies.chat_settings import NAME, Retries
@@ -142,7 +142,7 @@ class EndpointPartner(ModelPartner):
         prompt: Mapping[str, Any] | None,
         endpoint: Mapping[str, Any],
         first_line: bool = False,
-        cache: str | None = None,
+        cache: PathText | None = None,
     ) -> None:
         PartnerPrompt.from_mapping(prompt)  # a task without a partner needs no key
         self._arguments = {"sampling": {"temperature": 0.0, "max_tokens": 128}, **endpoint}
@@ -223,17 +223,17 @@ class LocalPartner(ModelPartner):
         self,
         *,
         prompt: Mapping[str, Any] | None,
-        model: str,
-        revision: str | None = None,
+        model: PathText,
+        revision: Text | None = None,
         sampling: Mapping[str, Any] | None = None,
         max_new_tokens: PositiveCount = 128,
         max_prompt_tokens: PositiveCount | None = None,
         chat: bool | None = None,
         first_line: bool | None = None,
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-        device: str = "auto",
+        device: Text = "auto",
         batch_size: PositiveCount = 32,
-        cache: str | None = None,
+        cache: PathText | None = None,
     ) -> None:
         try:
             decoding = Decoding(**{"temperature": 0.0, **(sampling or {})})

@@ -50,7 +50,7 @@ class Sweep:
         self._digest = sweep_digest(overrides, _plain(cfg.hydra.sweeper))
         chosen = cfg.hydra.runtime.choices.get("sweeps") or "grid"
         name = f"{chosen}-{self._digest[:6]}"
-        self.folder = SweepFolder(Path(str(cfg.hydra.sweep.dir)), name)
+        self.folder = SweepFolder(Path(str(cfg.hydra.sweep.dir)).expanduser(), name)
         self.jobs: list[Job] = []
         self._console = Console()
         if not self._console.is_terminal:
@@ -130,7 +130,7 @@ class Sweep:
     def _announce(self, new: Sequence[Job]) -> None:
         """Say what there is to do, and what is impossible."""
         if len(new) == len(self.jobs):  # no later batch of a search
-            where = f"{self._place.describe()}, in {short(self.folder.path)}"
+            where = f"{self._place.describe(self._cfg.hardware.threads)}, in {short(self.folder.path)}"
             self._console.print(f"sweep {self.folder.name}: {said(new)}; {where}", soft_wrap=True, highlight=False)
         screen = SweepScreen(self.jobs, self._console)
         for job in (job for job in new if job.is_over):

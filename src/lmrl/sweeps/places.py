@@ -65,8 +65,12 @@ class Place(ABC):
         return None
 
     @abstractmethod
-    def describe(self) -> str:
-        """Say in a few words where and how many at once."""
+    def describe(self, threads: int | None = None) -> str:
+        """Say in a few words where and how many at once.
+
+        Args:
+            threads: `hardware.threads` of the sweep's command.
+        """
 
 
 class Screen(Protocol):

@@ -1,10 +1,10 @@
 """Jobs as processes on this machine, which share its cores and GPUs without getting in each other's way."""
 
-import os
-import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from lmrl.equipment import cores, own_threads, visible_devices
+from lmrl.hyperparameters import PositiveCount
 from lmrl.sweeps import jobs
 from lmrl.sweeps.jobs import Job
 from lmrl.sweeps.places import Attempt, Place
@@ -41,24 +41,6 @@ def share_devices(devices: Sequence[str], workers: int) -> list[tuple[str, ...]]
 def choose_workers(cores: int, devices: Sequence[str]) -> int:
     """Return how many jobs to run at once: one for each GPU, or for every four cores."""
     return len(devices) or max(1, cores // CORES_PER_WORKER)
-
-
-def visible_devices(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return the GPUs that jobs may use, by the names that CUDA_VISIBLE_DEVICES takes, without importing torch."""
-    chosen = environment.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name.strip() for name in chosen.split(",") if name.strip() and name.strip() != "-1"]
-    try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return read_listing(listing)
-
-
-def read_listing(listing: str) -> list[str]:
-    """Return the devices in the output of `nvidia-smi -L`: GPUs by number, or their MIG slices by name."""
-    slices = re.findall(r"\(UUID: (MIG-[^)]+)\)", listing)
-    return slices or re.findall(r"^GPU (\d+):", listing, flags=re.MULTILINE)
 
 
 class Process:
@@ -100,11 +82,13 @@ class Processes(Place):
         ValueError: a number is not above 0.
     """
 
-    def __init__(self, workers: int | None = 1, threads: int | None = None, share_gpus: bool = True) -> None:
+    def __init__(
+        self, workers: PositiveCount | None = 1, threads: PositiveCount | None = None, share_gpus: bool = True
+    ) -> None:
         for name, value in {"workers": workers, "threads": threads}.items():
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"launcher.{name} must be a whole number above 0, or null, got {value!r}")
-        self._cores = len(os.sched_getaffinity(0))
+        self._cores = cores()
         self._devices = visible_devices() if share_gpus else []
         self.workers = workers or choose_workers(self._cores, self._devices)
         self._threads = threads
@@ -120,10 +104,10 @@ class Processes(Place):
         """Start jobs, each with a free worker's share of the machine."""
         return [self._start(job) for job in jobs]
 
-    def describe(self) -> str:
-        """Say how the machine is shared."""
+    def describe(self, threads: int | None = None) -> str:
+        """Say how the machine is shared; `threads` are those that the configuration names."""
         gpus = {len(share) for share in self._shares}.pop() if self._devices else 0
-        threads = self._threads or share_cores(self._cores, self.workers)
+        threads = self._threads or threads or own_threads() or share_cores(self._cores, self.workers)
         shares = plural(threads, "thread") + (f" and {plural(gpus, 'GPU')}" if gpus else "")
         return f"{self.workers} at a time on this machine, {shares} each"
 
@@ -131,7 +115,7 @@ class Processes(Place):
         assert job.command is not None
         worker = min(set(range(self.workers)) - {process.worker for process in self._running})
         hardware = job.config.hardware
-        threads = self._threads or hardware.threads
+        threads = self._threads or hardware.threads or own_threads()
         if threads is None:
             devices = hardware.devices
             processes = devices if isinstance(devices, int) and devices > 0 else max(1, len(self._shares[worker]))

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -96,7 +96,9 @@ class Slurm(Place):
         ConfigError: submitit is not installed.
     """
 
-    def __init__(self, cluster: str = "slurm", parameters: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, cluster: Literal["slurm", "local"] = "slurm", parameters: Mapping[str, Any] | None = None
+    ) -> None:
         try:
             import submitit  # noqa: F401
         except ImportError as error:
@@ -145,7 +147,7 @@ class Slurm(Place):
         known = submitit.SlurmJob(folder=self._folder, job_id=job.ticket)
         return None if known.done(force_check=True) else Submission(known)
 
-    def describe(self) -> str:
+    def describe(self, threads: int | None = None) -> str:  # noqa: ARG002 - the cluster shares out its machines
         """Say who runs the jobs."""
         return "in SLURM's queue" if self.detaches else "through submitit on this machine"
 

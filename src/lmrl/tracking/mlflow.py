@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from lmrl.evaluation import Evaluation
+from lmrl.hyperparameters import Count, PathText, Text
 from lmrl.mlflow_store import PARENT, PARENT_TAG, Store, adopt
 from lmrl.summary import Status, write_json
 from lmrl.tracking.core import RunIdentity, Tracker
@@ -71,9 +72,9 @@ class MLflowTracker(Tracker):
     def __init__(
         self,
         *,
-        tracking_uri: str = "sqlite:///mlflow.db",
-        artifacts: str = "mlartifacts",
-        max_traces: int = 50,
+        tracking_uri: Text = "sqlite:///mlflow.db",
+        artifacts: PathText = "mlartifacts",
+        max_traces: Count = 50,
         tags: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()

@@ -6,6 +6,11 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
+
+from pydantic import Field
+
+from lmrl.hyperparameters import Count
 
 Cell = tuple[int, int]
 """Row and column, counted from 0 at the top left."""
@@ -105,7 +110,9 @@ def _check_drawing(rows: Sequence[str]) -> None:
         raise ValueError("a maze needs at least one free cell besides the goal")
 
 
-def random_layout(*, rows: int, columns: int, seed: int) -> str:
+def random_layout(
+    *, rows: Annotated[int, Field(ge=3, le=999)], columns: Annotated[int, Field(ge=3, le=999)], seed: Count
+) -> str:
     """Draw a random maze without loops (depth-first search), the same for the same seed.
 
     Raises:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from lmrl.envs.parts.engine import Engines, shared_engines
 from lmrl.envs.parts.search import Answer, Search
@@ -42,7 +42,7 @@ class Strength:
         ValueError: a value is out of range.
     """
 
-    name: str = "depth1"
+    name: Literal["reference", "depth1", "nodes", "depth"] = "depth1"
     elo: int = LOWEST_ELO
     seconds: float = 0.1
     nodes: int = 1_000

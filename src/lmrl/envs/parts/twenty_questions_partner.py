@@ -8,6 +8,7 @@ from typing import Any
 from lmrl.envs.parts.twenty_questions_facts import facts
 from lmrl.envs.parts.twenty_questions_parser import digest, meaning, parser
 from lmrl.envs.parts.twenty_questions_rules import NO, YES
+from lmrl.hyperparameters import Share
 from lmrl.policies.core import Action, Request
 from lmrl.policies.randomness import Uniforms
 
@@ -25,7 +26,7 @@ class EmbeddedOracle:
         ValueError: `noise` is no probability.
     """
 
-    def __init__(self, *, noise: float = 0.0) -> None:
+    def __init__(self, *, noise: Share = 0.0) -> None:
         if not 0 <= noise <= 1:
             raise ValueError(f"twenty_questions: the oracle's noise must be a probability, got {noise}")
         self.noise = float(noise)

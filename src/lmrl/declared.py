@@ -1,0 +1,286 @@
+"""The shape of a configuration: what stands where, and what may stand there. Needs no torch.
+
+What an object takes is declared by its own parameters (`lmrl.signatures`). Here is the rest: the blocks of `conf/` that
+are no object, the contents of tables that an object takes as they are, and the arguments of objects from elsewhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field
+
+from lmrl.hyperparameters import (
+    Count,
+    NonNegative,
+    Number,
+    PathText,
+    Positive,
+    PositiveCount,
+    PositiveShare,
+    Processes,
+    Seed,
+    Share,
+    Size,
+    Text,
+)
+from lmrl.signatures import Part, Signature
+
+Kind: TypeAlias = Any
+"""A type of plain values, a `Part`, a `Block` or `Several`."""
+
+
+_Devices: TypeAlias = Literal["auto", -1] | Processes | list[Count] | Annotated[str, Field(pattern=r"^\d+(,\d+)*$")]
+_MaybeCount: TypeAlias = PositiveCount | None
+_MaybeNumber: TypeAlias = Number | None
+_MaybeSize: TypeAlias = NonNegative | None
+_MaybePositive: TypeAlias = Positive | None
+_MaybeShare: TypeAlias = Share | None
+_MaybeTopP: TypeAlias = PositiveShare | None
+_MaybeText: TypeAlias = Text | None
+_MaybeProcesses: TypeAlias = Processes | None
+_MaybeZero: TypeAlias = Count | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table whose names are known."""
+
+    fields: Mapping[str, Kind]
+    others: Kind = None
+    """What any other name may hold. `None`: there is no other name."""
+    optional: bool = False
+    """Whether there may be `null` instead."""
+
+
+@dataclass(frozen=True)
+class Several:
+    """A list."""
+
+    of: Kind
+    or_text: bool = False
+    """Whether there may be a text instead."""
+
+
+FREE = Block({}, others=Any)
+"""A table whose contents are for somebody else to judge."""
+_ANCHORS = Block({"min": Number, "data": Number, "max": Number}, optional=True)
+_PARTS = Block({}, others=Part(optional=True))
+_LINES = Several(str)
+
+_EXAMPLE = Block({"history": _LINES, "thought": str, "action": str})
+_PROMPT = Block({"system": str | None, "rules": str, "actions": str, "examples": Several(_EXAMPLE)}, optional=True)
+_PARTNER_PROMPT = Block(
+    {"system": str | None, "template": Text, "examples": Several(FREE, or_text=True)}, optional=True
+)
+
+_TASK: Mapping[str, Kind] = {
+    "name": Text,
+    "env": Part(),
+    "dataset": Part(),
+    "importer": Part(optional=True),
+    "players": _PARTS,
+    "figures": _PARTS,
+    "records": _PARTS,
+    "memory": _MaybeCount,
+    "gamma": PositiveShare,
+    "max_new_tokens": PositiveCount,
+    "validation_repeats": PositiveCount,
+    "score": _ANCHORS,
+    "own_score": _ANCHORS,
+    "paper": Block({}, others=Block({"return": _MaybeNumber, "score": _MaybeNumber})),
+    "prompt": _PROMPT,
+    "partner_prompt": _PARTNER_PROMPT,
+    "partner_rules": str,
+    # Of model=tiny:
+    "vocab_size": Annotated[int, Field(ge=300, le=10**7)],
+    "token_ends": _MaybeText,
+    "runs_before": _MaybeText,
+    "whole_tokens": bool,
+    "layers": Size,
+    "width": Size,
+    "heads": Size,
+    "positions": Literal["absolute", "relative"],
+}
+_STAGE: dict[str, Kind] = {}
+STAGE = Block(_STAGE, optional=True)
+"""An algorithm, or what one begins with, which is another one."""
+_STAGE.update(
+    {
+        "module": Part(optional=True),
+        "policy": Part(optional=True),
+        "datamodule": Part(),
+        "decoding": Part(),
+        "optimizer": Part(optional=True),
+        "steps": PositiveCount,
+        "steps_per_epoch": PositiveCount,
+        "accumulate": PositiveCount,
+        "lr_scale": Positive,
+        "gradient_clip": _MaybePositive,
+        "prior": STAGE,
+        "critic": STAGE,
+    }
+)
+
+_BATCH = Block({"batch_size": PositiveCount}, others=Any, optional=True)
+POLICY = Block(
+    {"policy": Part(), **dict.fromkeys(("steps", "steps_per_epoch"), PositiveCount), "datamodule": _BATCH}, others=FREE
+)
+"""An algorithm that plays as it is; `experiment=` may shorten a training that it does not have."""
+
+_LORA = Block(
+    {
+        "r": Size,
+        "lora_alpha": Positive,
+        "lora_dropout": Annotated[float | int, Field(ge=0, lt=1)],
+        "target_modules": list[str] | str | None,
+        "use_rslora": bool,
+        "use_dora": bool,
+        "bias": Literal["none", "all", "lora_only"],
+        "modules_to_save": list[str] | None,
+        "layers_to_transform": list[int] | int | None,
+        "rank_pattern": dict[str, Size],
+        "alpha_pattern": dict[str, Positive],
+        "init_lora_weights": bool | Text,
+    },
+    optional=True,
+)
+MODEL = Block(
+    {
+        "path": PathText,
+        "lora": _LORA,
+        "tokenizer": Part(),
+        "lm": Part(),
+        "optimizer": Part(),
+        "non_action_weight": NonNegative,
+    }
+)
+HARDWARE = Block(
+    {
+        "accelerator": Literal["auto", "cpu", "gpu", "cuda"],
+        "devices": _Devices,
+        "num_nodes": Annotated[int, Field(ge=1, le=10_000)],
+        "strategy": Literal["auto", "ddp", "ddp_find_unused_parameters_true", "fsdp", "fsdp2"],
+        "precision": Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"],
+        "threads": _MaybeProcesses,
+        "activation_checkpointing": bool,
+        "compile": bool,
+    }
+)
+_REPEATS = {"repeats": PositiveCount, "episodes": _MaybeCount}
+_ENDPOINT = "lmrl.policies.chat.ChatEndpoint"
+_DECODING = "lmrl.policies.decoding.Decoding"
+
+
+def root(config: Any) -> Block:
+    """Return what is declared about a whole configuration.
+
+    `vars` is for values that others refer to, as `${vars.name}`.
+
+    Args:
+        config: the configuration, whose environment tells what may be changed about it for an evaluation.
+    """
+    target = _target(config, "task", "env")
+    env: Kind = Any if target is None else Part(optional=True, target=target)
+    task = {**_TASK, "evaluation": Block({"repeats": PositiveCount, "env": env})}
+    evaluation = {
+        **_REPEATS,
+        "env": env,
+        "decoding": Part(optional=True, target=_DECODING),
+        "slots": Annotated[int, Field(ge=1, le=10**6)],
+        "checkpoint": Literal["best", "latest"],
+    }
+    return Block(
+        {
+            "seed": Seed,
+            "resume": bool,
+            "data_dir": PathText,
+            "runs_dir": PathText,
+            "training": Block({"env": env, "first": Block({"rounds": Count, "env": env}, optional=True)}),
+            "evaluation": Block(evaluation),
+            "validation": Block({**_REPEATS, "every_n_epochs": PositiveCount}),
+            "task": Block(task),
+            "algo": POLICY if _named(config, "algo", "policy") else Block(_STAGE),
+            "model": MODEL,
+            "hardware": HARDWARE,
+            "partner": Part(optional=True),
+            "tracking": Part(),
+            "launcher": Part(),
+            "vars": FREE,
+        }
+    )
+
+
+def _named(config: Any, block: str, name: str) -> bool:
+    """Tell whether a block of a configuration has something of a name."""
+    return isinstance(config.get(block), dict) and config[block].get(name) is not None
+
+
+def _target(config: Any, *names: str) -> str | None:
+    """Return the `_target_` at a place of a configuration, if there is one."""
+    for name in (*names, "_target_"):
+        config = config.get(name) if isinstance(config, dict) else None
+    return config if isinstance(config, str) else None
+
+
+_BETAS = Annotated[list[Annotated[float | int, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
+_PRICES = Block({"prompt": _MaybeSize, "completion": _MaybeSize}, optional=True)
+_REQUEST = Block(
+    {
+        "temperature": _MaybeSize,
+        "top_p": _MaybeTopP,
+        "max_tokens": _MaybeCount,
+        "max_completion_tokens": _MaybeCount,
+    },
+    others=Any,
+    optional=True,
+)
+_PUBLISHED = {"trajectories": _MaybeCount, "success_rate": _MaybeShare} | dict.fromkeys(
+    ("length_mean", "length_std", "return_std"), _MaybeSize
+)
+INSIDE: Mapping[tuple[str, str], Kind] = {
+    ("lmrl.data.generate.load_or_generate", "published"): Block(_PUBLISHED, others=_MaybeNumber, optional=True),
+    (_ENDPOINT, "sampling"): _REQUEST,
+    (_ENDPOINT, "price"): _PRICES,
+    (_ENDPOINT, "retries"): Part(optional=True, target="lmrl.policies.chat_settings.Retries"),
+    ("lmrl.policies.partners.EndpointPartner", "endpoint"): Part(target=_ENDPOINT),
+    ("lmrl.policies.partners.EndpointPartner", "prompt"): _PARTNER_PROMPT,
+    ("lmrl.policies.partners.LocalPartner", "prompt"): _PARTNER_PROMPT,
+    ("lmrl.policies.partners.LocalPartner", "sampling"): Part(optional=True, target=_DECODING),
+    ("lmrl.models.backbone.pretrained", "lora"): _LORA,
+    ("lmrl.models.optim.Muon", "betas"): _BETAS,
+    ("lmrl.sweeps.slurm.Slurm", "parameters"): Block(
+        {
+            "timeout_min": _MaybeCount,
+            "cpus_per_task": _MaybeCount,
+            "gpus_per_node": _MaybeZero,
+            "nodes": _MaybeCount,
+            "mem_gb": _MaybePositive,
+            "slurm_partition": _MaybeText,
+            "slurm_array_parallelism": _MaybeCount,
+            "slurm_additional_parameters": Mapping[str, Any] | None,
+        },
+        others=Any,
+        optional=True,
+    ),
+}
+"""What the tables hold that an object takes, by its `_target_` and the name of its parameter."""
+
+FOREIGN: Mapping[str, Signature] = {
+    "torch.optim.AdamW": Signature(
+        {
+            "lr": Positive,
+            "betas": _BETAS,
+            "eps": Positive,
+            "weight_decay": NonNegative,
+            "amsgrad": bool,
+            "maximize": bool,
+            "foreach": bool | None,
+            "capturable": bool,
+            "differentiable": bool,
+            "fused": bool | None,
+        },
+        is_open=False,
+    ),
+}
+"""What objects from elsewhere take that `conf/` names; of others nothing is known before they are imported."""

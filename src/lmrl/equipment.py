@@ -1,0 +1,62 @@
+"""What this machine has, told without importing torch: cores, GPUs, folders that can be written to."""
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def visible_devices(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the GPUs that jobs may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    chosen = environment.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip() and name.strip() != "-1"]
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return read_listing(listing)
+
+
+def read_listing(listing: str) -> list[str]:
+    """Return the devices in the output of `nvidia-smi -L`: GPUs by number, or their MIG slices by name."""
+    slices = re.findall(r"\(UUID: (MIG-[^)]+)\)", listing)
+    return slices or re.findall(r"^GPU (\d+):", listing, flags=re.MULTILINE)
+
+
+def has_other_gpus() -> bool:
+    """Tell whether there are accelerators that NVIDIA's tools do not list (AMD's)."""
+    return Path("/dev/kfd").exists()
+
+
+def is_started_by_launcher(environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether torchrun, srun or Lightning started this process beside others, with a part of the machine each."""
+    return "LOCAL_RANK" in environment or int(environment.get("SLURM_NTASKS") or 1) > 1
+
+
+def own_threads(environment: Mapping[str, str] = os.environ) -> int | None:
+    """Return the threads that the user asked for by OMP_NUM_THREADS; `None`: nobody did.
+
+    lmrl sets this variable for the processes that it starts, and remembers that it was lmrl.
+    """
+    asked = environment.get("OMP_NUM_THREADS", "")
+    if not asked.isdigit() or int(asked) < 1 or asked == environment.get("LMRL_THREADS"):
+        return None
+    return int(asked)
+
+
+def why_unwritable(folder: Path) -> str | None:
+    """Make a folder, and return why nothing can be written to it; `None` if it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".lmrl-"):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)

@@ -1,0 +1,133 @@
+"""All that can be wrong with a run and is known before torch is imported: values, machine, folders, resuming."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from lmrl.checks import ConfigError, build, check_config, check_environments
+from lmrl.equipment import cores, has_other_gpus, is_started_by_launcher, visible_devices, why_unwritable
+from lmrl.runs import RunFolders, config_hash, run_name, why_not_resumable
+from lmrl.scores import Anchors
+
+
+def preflight(cfg: DictConfig, choices: Mapping[str, str]) -> None:
+    """Find whatever is wrong with a run that this process is about to make.
+
+    Args:
+        cfg: its configuration; `~` at the beginning of files and folders is replaced.
+        choices: what it was composed of, by group.
+
+    Raises:
+        ConfigError: something is; the message names the key.
+    """
+    check_config(cfg)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    for said in mismatches(config):
+        raise ConfigError(said)
+    build("task.score", Anchors.of_task, config["task"])
+    for said in machine_faults(config["hardware"]):
+        raise ConfigError(said)
+    _check_folders(config)
+    check_environments(cfg)
+    if not config["task"]["dataset"].get("folder"):  # data of one's own need no recipe
+        build("task.dataset.recipe", instantiate, cfg.task.dataset.recipe)
+    if cfg.resume and not is_started_by_launcher():
+        _check_resumable(config, choices)
+
+
+def mismatches(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which values do not go together."""
+    lm = config["model"]["lm"]
+    if lm.get("_target_") == "lmrl.models.backbone.from_scratch":
+        width, heads = lm.get("width", 128), lm.get("heads", 4)
+        if width % heads:
+            yield f"model.lm.width={width} must be a multiple of model.lm.heads={heads}"
+        elif lm.get("positions") == "relative" and width // heads % 2:
+            yield f"model.lm.positions=relative needs an even model.lm.width / model.lm.heads, got {width} / {heads}"
+
+
+def machine_faults(hardware: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what this machine does not have; a process that a launcher started knows only its own part of it.
+
+    Args:
+        hardware: the configuration's group of that name.
+    """
+    if is_started_by_launcher():
+        return
+    accelerator, devices = hardware["accelerator"], hardware["devices"]
+    wants_gpu = accelerator in ("gpu", "cuda") or hardware["strategy"] == "fsdp"
+    if accelerator != "cpu" and not wants_gpu and devices in ("auto", 1):
+        return
+    gpus = [] if accelerator == "cpu" else visible_devices()
+    if has_other_gpus() and accelerator != "cpu":
+        return  # how many, only torch knows
+    if wants_gpu and not gpus:
+        key = "hardware.strategy=fsdp" if hardware["strategy"] == "fsdp" else f"hardware.accelerator={accelerator}"
+        yield (
+            f"{key} needs a GPU, and there is none here"
+            + (": hardware=fsdp2 shards on CPUs as well" if hardware["strategy"] == "fsdp" else ": hardware=cpu")
+        )
+    elif said := _too_many(devices, len(gpus)):
+        yield said
+
+
+def _too_many(devices: Any, gpus: int) -> str | None:
+    """Return why this machine has not so many devices, or not these."""
+    if isinstance(devices, str) and devices != "auto":
+        devices = [int(number) for number in devices.split(",")]
+    have = f"this machine has {cores()} cores and {f'{gpus} GPUs' if gpus else 'no GPU'}"
+    if isinstance(devices, list):
+        wrong = not gpus or max(devices, default=0) >= gpus or len(set(devices)) < len(devices) or not devices
+        return f"hardware.devices={devices} must be different numbers of GPUs from 0, but {have}" if wrong else None
+    if devices == -1 and not gpus:
+        return f"hardware.devices=-1 stands for all GPUs, but {have}"
+    if devices not in ("auto", -1) and devices > (gpus or cores()):
+        return f"hardware.devices={devices}, but {have}"
+    return None
+
+
+def _check_folders(config: Mapping[str, Any]) -> None:
+    """See that folders can be written to, and that what is to be read is there."""
+    for key in ("data_dir", "runs_dir"):
+        if (reason := why_unwritable(Path(config[key]))) is not None:
+            raise ConfigError(f"{key}={config[key]} cannot be written to: {reason}")
+    if folder := config["task"]["dataset"].get("folder"):
+        _check_dataset(Path(folder), config["task"]["name"])
+    if path := config["model"].get("path"):
+        _check_model(path)
+
+
+def _check_dataset(folder: Path, task: str) -> None:
+    """See that a folder holds data of the task."""
+    description = folder / "dataset.json"
+    if not description.is_file():
+        what = "is not a dataset of lmrl: it has no dataset.json" if folder.is_dir() else "there is no such folder"
+        raise ConfigError(f"task.dataset.folder={folder}: {what}")
+    try:
+        found = json.loads(description.read_text(encoding="utf-8")).get("task")
+    except (ValueError, AttributeError, OSError) as error:
+        raise ConfigError(f"task.dataset.folder={folder}: dataset.json cannot be read: {error}") from error
+    if found != task:
+        raise ConfigError(f"task.dataset.folder={folder} holds data of the task {found!r}, not of {task!r}")
+
+
+def _check_model(path: str) -> None:
+    """See that a model's folder is there, or that the Hub or its cache can be asked for it."""
+    from lmrl.hub import check_path, why_absent
+
+    build("model.path", check_path, path)
+    if not Path(path).is_dir() and (reason := why_absent(path)) is not None:
+        raise ConfigError(f"model.path={path}: {reason}")
+
+
+def _check_resumable(config: dict[str, Any], choices: Mapping[str, str]) -> None:
+    """See that there is a run to continue."""
+    task, algo = choices["task"], choices["algo"]
+    name = run_name(task, algo, config["seed"], config_hash(config))
+    said = why_not_resumable(RunFolders(Path(config["runs_dir"]), task, algo, name), config)
+    if said is not None:
+        raise ConfigError(said)

@@ -16,12 +16,14 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from test_tracking import CONFIG, EVALUATION, IDENTITY, SUMMARY
 
-from lmrl.mlflow_moved import HOME_TAG
+from lmrl.mlflow_moved import HOME_TAG, follow
 from lmrl.mlflow_store import Store, connect
 from lmrl.recorded import find_run
 from lmrl.report.store import runs_in_store
 from lmrl.tracking.facts import flatten, rounded, task_note
 from lmrl.tracking.mlflow import MLflowTracker
+
+CONNECT = sqlite3.connect
 
 
 def record(project: Path, name: str, provenance: dict[str, Any] | None = None) -> str:
@@ -113,6 +115,39 @@ def test_a_copied_project_writes_into_itself_and_keeps_its_episodes(project: Pat
         assert run.info.artifact_uri.startswith(copied.as_uri())
     assert len(client.search_traces(locations=[experiment.experiment_id])) == 9
     assert counted(copied / "mlflow.db", f"select count(*) from trace_tags where value like '%{project}/%'") == [(0,)]
+
+
+def test_a_moved_project_is_read_before_anything_new_is_recorded(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report and `mode=eval run=ID` find its files where they are now."""
+    before = shutil.copytree(project, tmp_path / "before")
+    (before / "runs" / "first" / "config.yaml").write_text("seed: 0\n")
+    Store.named(f"sqlite:///{before}/mlflow.db", str(before / "mlartifacts")).open("lmrl/toy")
+    after = before.rename(tmp_path / "after")
+    monkeypatch.chdir(after)
+    run_id = json.loads((after / "runs" / "first" / "mlflow.json").read_text())["run_id"]
+    assert find_run(run_id) == after / "runs" / "first"
+    after = after.rename(tmp_path / "later")
+    runs = runs_in_store(f"sqlite:///{after}/mlflow.db")
+    assert [run.provenance["kind"] for run in runs] == ["run", "run"]
+
+
+def read_only(path: Path, **options: Any) -> sqlite3.Connection:
+    """Connect as somebody who may not write."""
+    return CONNECT(f"{path.as_uri()}?mode=ro", uri=True, **options)
+
+
+def test_a_store_of_somebody_else_is_read_as_it_is(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing can be written, a store that did not move is read in silence, and of one that did it is said."""
+    moved = shutil.copytree(project, tmp_path / "moved") / "mlflow.db"
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+    follow(project / "mlflow.db")
+    assert capsys.readouterr().err == ""
+    follow(moved)
+    assert f"{moved} was moved from {project}" in capsys.readouterr().err
 
 
 def test_files_elsewhere_stay_there(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """Checkpoints survive what happens to disks."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from conftest import ROOT
 
-from lmrl.callbacks.resume import AtomicCheckpointIO, newest_checkpoint
+from lmrl.callbacks.resume import LATEST, AtomicCheckpointIO, newest_checkpoint, resumable
 from lmrl.checks import ConfigError
 from lmrl.tracking.core import MetricsFile
 
@@ -76,3 +79,48 @@ def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path: Path) -> No
     log.forget_from(0)
     assert log.path.read_text() == ""
     assert json.dumps(log.rows()) == "[]"
+
+
+class Counting(pl.LightningModule):
+    """Counts its steps in its only weight, and is worth what a list says of each epoch."""
+
+    def __init__(self, worth: list[float]) -> None:
+        super().__init__()
+        self.weight, self.worth, self.automatic_optimization = torch.nn.Parameter(torch.zeros(())), worth, False
+
+    def training_step(self, batch: Any) -> None:
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(-self.weight)
+        optimizer.step()
+
+    def on_train_epoch_end(self) -> None:
+        self.log("worth", torch.tensor(self.worth[self.current_epoch]))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+def train(folder: Path, worth: list[float], newest: Path | None = None) -> None:
+    """Train one step for each worth in the list."""
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        max_epochs=len(worth), plugins=[AtomicCheckpointIO()], callbacks=resumable(0, 100, folder, "worth"),
+    )  # fmt: skip
+    trainer.fit(Counting(worth), torch.utils.data.DataLoader([0]), ckpt_path=newest, weights_only=True)
+
+
+def test_a_run_that_was_copied_and_resumed_keeps_its_best_checkpoint(tmp_path: Path) -> None:
+    """What is worth less than the best before the copy is no new best; what is worth more is one, and there only."""
+
+    def best(folder: Path) -> float:
+        return float(torch.load(folder / "best.ckpt", weights_only=True)["state_dict"]["weight"])
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    train(old, [5.0])
+    shutil.copytree(old, new)
+    train(new, [5.0, 1.0], new / LATEST)
+    assert (best(old), best(new)) == (1, 1)
+    train(new, [5.0, 1.0, 7.0], new / LATEST)
+    assert (best(old), best(new)) == (1, 3)
+    assert sorted(path.name for path in new.iterdir()) == ["best.ckpt", "latest.ckpt", "previous.ckpt"]

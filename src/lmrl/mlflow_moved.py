@@ -5,6 +5,7 @@ would be written there.
 """
 
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -24,7 +25,7 @@ _FOLDERS = (("tags", "value", "key = 'output_folder'"),)
 def follow(database: Path) -> None:
     """Rewrite the addresses of a database that was moved or copied, if they led into its old folder.
 
-    Files that were elsewhere, on another disk for example, stay there.
+    Files that were elsewhere, on another disk for example, stay there. A database that did not move is only read.
 
     Args:
         database: the SQLite file, with its whole path.
@@ -36,15 +37,26 @@ def follow(database: Path) -> None:
         if not {"experiment_tags", "experiments"} <= tables:
             return
         homes = connection.execute("select distinct value from experiment_tags where key = ?", [HOME_TAG]).fetchall()
-        for home in {Path(value).parent for (value,) in homes} - {database.parent}:
-            for places, old, new in (
-                (_ADDRESSES, home.as_uri(), database.parent.as_uri()),
-                (_FOLDERS, str(home), str(database.parent)),
-            ):
-                for table, column, rows in (place for place in places if place[0] in tables):
-                    connection.execute(
-                        f"update {table} set {column} = ? || substr({column}, ?) "
-                        f"where {rows} and substr({column}, 1, ?) = ?",
-                        [f"{new}/", len(old) + 2, len(old) + 1, f"{old}/"],
-                    )
-        connection.execute("update experiment_tags set value = ? where key = ?", [str(database), HOME_TAG])
+        for home in sorted({Path(value).parent for (value,) in homes} - {database.parent}):
+            try:
+                _rewrite(connection, tables, home, database)
+            except sqlite3.OperationalError as error:
+                print(f"{database} was moved from {home}, where its files are looked for: {error}", file=sys.stderr)
+
+
+def _rewrite(connection: sqlite3.Connection, tables: set[str], home: Path, database: Path) -> None:
+    """Let all addresses that lead into the old folder lead into the new one.
+
+    Raises:
+        sqlite3.OperationalError: the database cannot be written.
+    """
+    for places, old, new in (
+        (_ADDRESSES, home.as_uri(), database.parent.as_uri()),
+        (_FOLDERS, str(home), str(database.parent)),
+    ):
+        for table, column, rows in (place for place in places if place[0] in tables):
+            connection.execute(
+                f"update {table} set {column} = ? || substr({column}, ?) where {rows} and substr({column}, 1, ?) = ?",
+                [f"{new}/", len(old) + 2, len(old) + 1, f"{old}/"],
+            )
+    connection.execute("update experiment_tags set value = ? where key = ?", [str(database), HOME_TAG])

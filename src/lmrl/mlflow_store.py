@@ -58,6 +58,21 @@ def prepare_environment() -> None:
     os.environ.update(_ALWAYS)
 
 
+def reader(tracking_uri: str) -> Any:
+    """Return MLflow's client for a store that is only read; files of one that was moved are found where they are now.
+
+    Raises:
+        FileNotFoundError: there is no such SQLite file; MLflow would make one.
+    """
+    if tracking_uri.startswith(SQLITE):
+        database = Path(tracking_uri.removeprefix(SQLITE)).resolve()
+        if not database.exists():
+            raise FileNotFoundError(f"there is no file {database}")
+        follow(database)
+        tracking_uri = sqlite_uri(database)  # MLflow keeps connections by address, whatever the working folder is
+    return connect(tracking_uri)
+
+
 @dataclass(frozen=True)
 class Store:
     """A place of runs, as the configuration names it.

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lmrl.checks import ConfigError, check_config
 from lmrl.commands import compose_run, compose_unchecked
 from lmrl.files import write_text
-from lmrl.mlflow_store import Store, connect
+from lmrl.mlflow_store import prepare_environment, reader
 from lmrl.runs import decisive, lies_in
 
 PROVENANCE = "provenance.json"
@@ -40,11 +40,12 @@ def find_run(reference: str, tracking_uri: str = "sqlite:///mlflow.db") -> Path:
         return folder
     if folder.exists() or not _RUN_ID.fullmatch(reference):
         raise ConfigError(f"run={reference} is neither a run folder (no config.yaml in it) nor an MLflow run ID")
+    prepare_environment()
     from mlflow.exceptions import MlflowException
 
     try:
-        tags = connect(Store.named(tracking_uri, "mlartifacts").tracking_uri).get_run(reference).data.tags
-    except MlflowException as error:
+        tags = reader(tracking_uri).get_run(reference).data.tags
+    except (FileNotFoundError, MlflowException) as error:
         cause = str(error).splitlines()[0]
         raise ConfigError(f"run={reference} is not in {tracking_uri} ({cause}); tracking.tracking_uri=...") from error
     folder = Path(tags.get("output_folder", ""))

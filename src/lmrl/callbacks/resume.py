@@ -97,14 +97,32 @@ def resumable(seed: int, steps: int, folder: Path, monitor: str | None) -> list[
         monitor: the metric whose largest value marks the best. `None`: keep only the latest.
     """
     common: dict[str, Any] = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
-    keepers = [ModelCheckpoint(filename="latest", **common)]
+    keepers = [MovableCheckpoint(filename="latest", **common)]
     if monitor is not None:
         # A second one: with one, a metric that does not improve would leave nothing recent to resume from. It comes
         # first, because a resumed run reads the best score so far from the latest.
         keepers.insert(
-            0, ModelCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **common)
+            0, MovableCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **common)
         )
     return [Reseed(seed=seed), EndAtStep(steps=steps), *keepers]
+
+
+class MovableCheckpoint(ModelCheckpoint):
+    """Lightning's keeper of checkpoints, which knows the best one also after its folder was moved or copied.
+
+    Lightning's own writes down whole paths. In another folder it forgets the best score so far, so that the first
+    validation after a resumption would replace `best.ckpt`, whatever its result.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what was known, with the paths of this folder."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        paths = {key: here(value) for key, value in state_dict.items() if key.endswith("_model_path")}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
 
 
 class Reseed(pl.Callback):

@@ -67,7 +67,7 @@ def reader(tracking_uri: str) -> Any:
     if tracking_uri.startswith(SQLITE):
         database = Path(tracking_uri.removeprefix(SQLITE)).resolve()
         if not database.exists():
-            raise FileNotFoundError(f"there is no file {database}")
+            raise FileNotFoundError(f"there is no file {tracking_uri.removeprefix(SQLITE)}")
         follow(database)
         tracking_uri = sqlite_uri(database)  # MLflow keeps connections by address, whatever the working folder is
     return connect(tracking_uri)

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from lmrl.commands import compose_run
-from lmrl.recorded import changes_of, environment_changes, is_comparable, provenance, record_beginning
+from lmrl.recorded import changes_of, environment_changes, is_comparable, provenance, record_beginning, told
 
 CHOICES = {"task": "maze", "algo": "ilql", "model": "tiny"}
 
@@ -32,6 +32,28 @@ def test_what_the_command_line_changed_is_told_with_its_values():
     assert environment_changes(changes("algo.steps=100")) == {}
     # A key that is gone has no value any more.
     assert changes("~task.evaluation", "evaluation.repeats=32") == {"task.evaluation.repeats": None}
+
+
+def test_a_value_that_must_be_named_has_no_default_to_differ_from():
+    assert changes("algo.policy.endpoint.model=somebodys", algo="prompted") == {}
+    assert changes("algo.policy.endpoint.model=somebodys", "algo.policy.format=plain", algo="prompted") == {
+        "algo.policy.format": "plain"
+    }
+
+
+def test_another_partner_is_another_environment():
+    overrides = ["task=car_dealer", "algo=bc", "partner=endpoint", "partner.endpoint.model=somebodys"]
+    config = OmegaConf.to_container(compose_run(overrides), resolve=True)
+    found = environment_changes(changes_of(config, {"task": "car_dealer", "algo": "bc", "model": "tiny"}))
+    assert found["task.env.partner.endpoint.model"] == "somebodys"
+    assert told(found) == "partner=EndpointPartner, partner.endpoint.model=somebodys"
+
+
+def test_changes_are_told_in_a_line():
+    assert told({}) == ""
+    assert told({"task.env.max_steps": 20, "evaluation.env": None}) == "max_steps=20, evaluation.env=null"
+    assert told({f"task.env.k{i}": True for i in range(6)}) == "k0=true, k1=true, k2=true, k3=true and 2 more"
+    assert told({"task.env.layout": "#" * 90}) == f"layout={'#' * 31}…"
 
 
 def test_an_experiment_changes_what_its_file_says():

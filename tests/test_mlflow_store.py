@@ -2,9 +2,13 @@
 
 import base64
 import json
+import os
 import random
+import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from contextlib import closing
@@ -17,7 +21,7 @@ from omegaconf import OmegaConf
 from test_tracking import CONFIG, EVALUATION, IDENTITY, SUMMARY
 
 from lmrl.mlflow_moved import HOME_TAG, follow
-from lmrl.mlflow_store import Store
+from lmrl.mlflow_store import Store, connect
 from lmrl.recorded import find_run
 from lmrl.report.store import runs_in_store
 from lmrl.tracking.facts import flatten, rounded, task_note
@@ -32,6 +36,7 @@ def record(project: Path, name: str, provenance: dict[str, Any] | None = None) -
     folder = project / "runs" / name
     folder.mkdir(parents=True)
     (folder / "provenance.json").write_text(json.dumps(provenance or {}))
+    (folder / "config.yaml").touch()
     tracker = MLflowTracker(
         tracking_uri=f"sqlite:///{project}/mlflow.db", artifacts=str(project / "mlartifacts"), max_traces=3
     )
@@ -191,3 +196,40 @@ def test_an_address_opens_model_training_and_the_view() -> None:
     assert pages["this run"] == "http://localhost:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
     assert pages["all methods"].endswith("/7/runs?workflowType=machine_learning&viewStateShareKey=methods")
     assert list(Store.named("http://server:1", "a").pages("7", "abc")) == ["this run", "all methods"]
+
+
+@pytest.mark.parametrize("name", ["per%20cent", "quest?ion", "ha#sh", "with space", "Ünïcode", "a+b&c=d"])
+def test_a_store_may_be_in_any_folder(project: Path, tmp_path: Path, name: str) -> None:
+    """The database of the project is copied there, as making one takes seconds."""
+    copied = shutil.copytree(project, tmp_path / name)
+    run_id = record(copied, "third")
+    store = Store.named(f"sqlite:///{copied}/mlflow.db", str(copied / "mlartifacts"))
+    assert {file.path for file in connect(store.tracking_uri).list_artifacts(run_id)} == {
+        "config.yaml", "provenance.json",
+    }  # fmt: skip
+    assert find_run(run_id, f"sqlite:///{copied}/mlflow.db") == copied / "runs" / "third"
+    assert len(runs_in_store(f"sqlite:///{copied}/mlflow.db")) == 3
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_mlflow_is_never_imported_before_it_is_told_to_send_nothing() -> None:
+    """It starts its telemetry when it is imported, so whoever imports it imports what forbids that before."""
+    users = [
+        path for path in (ROOT / "src").rglob("*.py") if re.search(r"^ *(from|import) mlflow", path.read_text(), re.M)
+    ]
+    assert len(users) >= 5
+    heads = {path: path.read_text().split("\nclass ")[0].split("\ndef ")[0] for path in users}
+    # Episodes are written by the tracker alone.
+    others = {"mlflow_store.py", "episodes.py"}
+    assert [
+        path.name
+        for path, head in heads.items()
+        if "from lmrl.mlflow_store import" not in head and path.name not in others
+    ] == []
+    assert [path.name for path, head in heads.items() if re.search(r"^(from|import) mlflow", head, re.M)] == []
+    script = (
+        "import os, sys, lmrl.sweeps.parent; print('mlflow' in sys.modules, os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "true"]

@@ -10,7 +10,7 @@ from architectures import build as build_model
 from tokenizers import normalizers, pre_tokenizers
 from worlds import CODECS, byte_level, save_pretrained_model
 
-from lmrl.checks import ConfigError
+from lmrl.checks import ConfigError, check_config
 from lmrl.datamodules.sampling import EpochSampler
 from lmrl.experiment import build_materials, load_task
 from lmrl.models import backbone
@@ -248,8 +248,11 @@ def test_relative_positions_see_distances_alone() -> None:
             early, late = (lm(input_ids=row, position_ids=places + shift).logits for shift in (0, 40))
         shifts[positions] = float((early - late).abs().max())
     assert shifts["relative"] < 1e-4 < 1e-2 < shifts["absolute"]
-    with pytest.raises(ValueError, match="positions='rotary': expected absolute or relative"):
-        backbone.from_scratch(codec, width=32, positions="rotary")
+
+
+def test_other_positions_are_refused(compose: Callable) -> None:
+    with pytest.raises(ConfigError, match=r"model\.lm\.positions must be 'absolute' or 'relative', got 'rotary'"):
+        check_config(compose("task=maze", "algo=bc", "model.lm.positions=rotary"))
 
 
 def test_a_value_head_starts_at_its_bias() -> None:

@@ -100,7 +100,7 @@ def test_only_actions_that_earned_enough_are_imitated(make: Callable, memory: in
     batch = collate(module(None).prepare(single), pad_id=codec.pad_id)
     logits = module(None).logits(lm, module(None).hidden(lm, batch)[batch.row, batch.position])
     close(loss(0, module(0).prepare(single)), -float(log_prob(logits, batch.action)[-size:].mean().detach()))
-    with pytest.raises(ValueError, match=r"least_return=0.5: from no action of the data on was that much earned"):
+    with pytest.raises(ValueError, match=r"least_return=0.5: no action in the data was followed by a return that high"):
         module(0.5).prepare(cut)
 
 

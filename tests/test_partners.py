@@ -453,7 +453,7 @@ def test_an_endpoint_partner_travels(server: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"model": ""}, r"^partner\.endpoint: model must be"),
+        ({"model": ""}, r"^partner\.endpoint: model of ChatEndpoint must be a text that is not empty"),
         ({"concurrency": 0}, r"^partner\.endpoint: concurrency of ChatEndpoint must be at least 1"),
         ({"retries": {"max": -1}}, r"^partner\.endpoint: max of Retries must be at least 0, got -1"),
         ({"retries": {"most": 1}}, r"^partner\.endpoint: .*unexpected keyword argument 'most'"),
@@ -939,7 +939,10 @@ def test_the_partner_is_a_choice_of_the_configuration(
 
 def test_a_choice_that_cannot_be_right_is_told(conf: Path) -> None:
     for wrong, message in (
-        (["task=guess", "partner=endpoint", "partner.endpoint.model="], "partner.endpoint: model must be"),
+        (
+            ["task=guess", "partner=endpoint", "partner.endpoint.model="],
+            "partner.endpoint: model of ChatEndpoint must be a text",
+        ),
         (["task=maze", "partner=endpoint", "partner.endpoint.model=m"], "task.partner_prompt: this task has none"),
     ):
         cfg = composed(conf, *wrong, "algo=bc", "partner.endpoint.base_url=http://localhost/v1")

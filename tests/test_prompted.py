@@ -483,13 +483,13 @@ def test_a_missing_key(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"model": ""}, r"endpoint\.model"),
+        ({"model": ""}, "model of ChatEndpoint must be a text that is not empty"),
         ({"api_key_env": KEY}, r"endpoint\.api_key_env must be the name"),
         ({"api_key_env": "gsk_" + "a" * 20}, r"endpoint\.api_key_env must be the name"),
         ({"base_url": "https://user" + ":Secret@host/v1"}, r"endpoint\.base_url"),
         ({"base_url": "https://host/v1?key=Secret"}, r"endpoint\.base_url"),
         ({"base_url": "host/v1"}, r"endpoint\.base_url"),
-        ({"base_url": ""}, r"endpoint\.base_url"),
+        ({"base_url": ""}, "base_url of ChatEndpoint must be a text that is not empty"),
         ({"base_url": "http://host:port/v1"}, r"endpoint\.base_url"),
         ({"concurrency": 0}, r"concurrency of ChatEndpoint must be at least 1"),
         ({"timeout": 0}, r"timeout of ChatEndpoint must be greater than 0"),

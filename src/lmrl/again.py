@@ -60,22 +60,11 @@ def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
     known, choices = read_summary(folder), recorded["choices"]
     anchors = Anchors.of_task(cfg.task)
     summary = build_summary(
-        task=choices["task"],
-        algo=choices["algo"],
-        model=known.get("model", choices["model"]),
-        seed=cfg.seed,
-        status="finished",
-        dataset=known.get("dataset"),
-        rollout=evaluation.rollout,
-        evaluation=evaluation.summary(anchors),
-        paper=known.get("paper"),
-        usage=getattr(policy, "usage", None),
-        partner=partner_of(env()),
-        anchors=anchors,
-        config_hash=config_hash(config),
-        started=begun["started"],
-        changed=begun["changed"],
-    )
+        task=choices["task"], algo=choices["algo"], model=known.get("model", choices["model"]), seed=cfg.seed,
+        status="finished", config_hash=config_hash(config), started=begun["started"], changed=begun["changed"],
+        dataset=known.get("dataset"), rollout=evaluation.rollout, evaluation=evaluation.summary(anchors),
+        paper=known.get("paper"), anchors=anchors, usage=getattr(policy, "usage", None), partner=partner_of(env()),
+    )  # fmt: skip
     write_transcripts(evaluation, place / "transcripts.jsonl")
     write_json(summary, place / "summary.json")
     write_json({"run": str(folder), "changes": list(changes)}, place / "changes.json")

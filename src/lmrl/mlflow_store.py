@@ -9,10 +9,11 @@ import shlex
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from filelock import FileLock
 
@@ -50,29 +51,10 @@ _ALWAYS = {
 """The same, whatever the user has set."""
 
 
-def prepare_environment() -> None:
-    """Set what MLflow reads when it is imported."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    os.environ.update(_ALWAYS)
-
-
-def reader(tracking_uri: str) -> Any:
-    """Return MLflow's client for a store that is only read; files of one that was moved are found where they are now.
-
-    Raises:
-        FileNotFoundError: there is no such SQLite file; MLflow would make one.
-    """
-    if tracking_uri.startswith(SQLITE):
-        database = Path(tracking_uri.removeprefix(SQLITE)).resolve()
-        if not database.exists():
-            raise FileNotFoundError(f"there is no file {database}")
-        follow(database)
-        tracking_uri = f"{SQLITE}{database}"  # MLflow keeps connections by address, whatever the working folder is
-    prepare_environment()
-    from mlflow.tracking import MlflowClient
-
-    return MlflowClient(tracking_uri)
+# Here and not in a function: MLflow reads them when it is imported, which every module that uses it does on its own.
+for _name, _value in ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+os.environ.update(_ALWAYS)
 
 
 @dataclass(frozen=True)
@@ -101,7 +83,7 @@ class Store:
         place = Path(artifacts).resolve()
         if not tracking_uri.startswith(SQLITE):
             return cls(tracking_uri, place)
-        return cls(f"{SQLITE}{Path(tracking_uri.removeprefix(SQLITE)).resolve()}", place)
+        return cls(sqlite_uri(Path(tracking_uri.removeprefix(SQLITE)).resolve()), place)
 
     def open(self, experiment: str, note: Callable[[], str] = str) -> tuple[Any, str]:
         """Connect, and find or create an experiment.
@@ -119,9 +101,17 @@ class Store:
                 # The first process creates the database; others that start at the same time would break it.
                 self.artifacts.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(self.artifacts / ".database.lock"))
-            if self._database is not None:
-                follow(self._database)
             return self._open(experiment, note)
+
+    def read(self) -> Any:
+        """Return MLflow's client of a store that is there.
+
+        Raises:
+            FileNotFoundError: there is no such SQLite file; MLflow would make one.
+        """
+        if self._database is not None and not self._database.exists():
+            raise FileNotFoundError(f"there is no file {self._database}")
+        return connect(self.tracking_uri)
 
     def pages(self, experiment_id: str, run_id: str) -> dict[str, str]:
         """Return what to type, and what to open then, to see a run and to compare it with the task's other ones."""
@@ -131,7 +121,7 @@ class Store:
             shown = _PASSWORD.sub(":...@", self.tracking_uri)
             if self._database is not None:
                 here = self._database.is_relative_to(Path.cwd())
-                shown = f"{SQLITE}{self._database.relative_to(Path.cwd()) if here else self._database}"
+                shown = sqlite_uri(self._database.relative_to(Path.cwd()) if here else self._database)
             home = "http://localhost:5000"
             command = {"MLflow": f"{COMMAND} --backend-store-uri {shlex.quote(shown)}"}
         return command | {
@@ -143,16 +133,13 @@ class Store:
     def _database(self) -> Path | None:
         """The SQLite file. `None`: another kind of store."""
         is_file = self.tracking_uri.startswith(SQLITE)
-        return Path(self.tracking_uri.removeprefix(SQLITE)) if is_file else None
+        return Path(unquote(self.tracking_uri.removeprefix(SQLITE))) if is_file else None
 
     def _open(self, experiment: str, note: Callable[[], str]) -> tuple[Any, str]:
         """Connect while no other process creates the database."""
-        prepare_environment()
-        from mlflow.tracking import MlflowClient
-
         # It would announce at the end of the program that it flushes what has been flushed.
         logging.getLogger("mlflow.tracing.export.async_export_queue").setLevel(logging.WARNING)
-        client = MlflowClient(self.tracking_uri)
+        client = connect(self.tracking_uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
             place = None if self.artifacts is None else (self.artifacts / experiment).as_uri()
@@ -167,6 +154,31 @@ class Store:
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         return client, found.experiment_id
+
+
+def sqlite_uri(database: Path) -> str:
+    """Return the address of an SQLite file; SQLAlchemy takes `%` and `?` in it for something else."""
+    return SQLITE + str(database).replace("%", "%25").replace("?", "%3F")
+
+
+def connect(tracking_uri: str) -> Any:
+    """Return MLflow's client of a store; files of one that was moved are found where they are now.
+
+    Args:
+        tracking_uri: as from `Store.named`.
+    """
+    from mlflow.tracking import MlflowClient
+
+    if tracking_uri.startswith(SQLITE):
+        follow(Path(unquote(tracking_uri.removeprefix(SQLITE))))
+    client = MlflowClient(tracking_uri)
+    named = Path(tracking_uri.removeprefix(SQLITE))
+    if tracking_uri.startswith(SQLITE) and named != Path(unquote(str(named))):
+        client.search_experiments(max_results=1)
+        # MLflow 3.17.2 also makes a folder of the name that only SQLAlchemy understands.
+        with suppress(OSError):
+            os.removedirs(named.parent)
+    return client
 
 
 def _methods() -> str:

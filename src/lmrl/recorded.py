@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lmrl.checks import ConfigError, check_config
 from lmrl.commands import compose_run, compose_unchecked
 from lmrl.files import write_text
-from lmrl.mlflow_store import prepare_environment, reader
+from lmrl.mlflow_store import Store
 from lmrl.runs import decisive, lies_in
 
 PROVENANCE = "provenance.json"
@@ -40,11 +40,10 @@ def find_run(reference: str, tracking_uri: str = "sqlite:///mlflow.db") -> Path:
         return folder
     if folder.exists() or not _RUN_ID.fullmatch(reference):
         raise ConfigError(f"run={reference} is neither a run folder (no config.yaml in it) nor an MLflow run ID")
-    prepare_environment()
     from mlflow.exceptions import MlflowException
 
     try:
-        tags = reader(tracking_uri).get_run(reference).data.tags
+        tags = Store.named(tracking_uri, "mlartifacts").read().get_run(reference).data.tags
     except (FileNotFoundError, MlflowException) as error:
         cause = str(error).splitlines()[0]
         raise ConfigError(f"run={reference} is not in {tracking_uri} ({cause}); tracking.tracking_uri=...") from error
@@ -137,7 +136,7 @@ def changed_values(before: dict[str, Any], after: dict[str, Any], prefix: str = 
 def changes_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what decides a run's results and is not the default of its task, method and model, by dotted name.
 
-    The seed is left out. A value that the run does not have is `None`.
+    The seed is left out, and what has no default. A value that the run does not have is `None`.
 
     Args:
         config: the run's resolved configuration, in plain containers.
@@ -152,12 +151,31 @@ def changes_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[st
     except (KeyError, OSError, HydraException, OmegaConfBaseException):
         return None
     ours, theirs = decisive(config), decisive(defaults)
-    return {key: ours.get(key) for key in sorted({*ours, *theirs} - {"seed"}) if ours.get(key) != theirs.get(key)}
+    keys = sorted({*ours, *theirs} - {"seed"})
+    return {key: ours.get(key) for key in keys if theirs.get(key) not in (ours.get(key), "???")}
 
 
 def environment_changes(changed: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return those of a run's changes that make its number one of another task."""
     return {key: value for key, value in (changed or {}).items() if lies_in(key, ENVIRONMENT)}
+
+
+def told(changes: Mapping[str, Any], most: int = 4) -> str:
+    """Return changes of an environment in one short line; of another class (`_target_`) its name and its model."""
+    classes = [key.removesuffix("._target_") for key in changes if key.endswith("._target_")]
+    shown = [
+        f"{key.removeprefix('task.env.').removesuffix('._target_')}={_short(key, value)}"
+        for key, value in changes.items()
+        if key.endswith(("._target_", ".model")) or not lies_in(key, classes)
+    ]
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
+
+
+def _short(key: str, value: Any, longest: int = 32) -> str:
+    """Return a value as YAML would write it, a class by its name alone, and nothing that is very long."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    text = text.rsplit(".", 1)[-1] if key.endswith("_target_") else text
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def is_comparable(record: Mapping[str, Any]) -> bool:

@@ -167,7 +167,7 @@ def plain_step(workload: Workload, plain: PlainILQL) -> Step:
     ours = workload.module.configure_optimizers()["optimizer"]
     same = {name: ours.defaults[name] for name in ("betas", "eps", "weight_decay")}
     # The trunk's matrices are a group of their own, at the rate of the rest of the trunk.
-    rates = [group["initial_lr"] for group in ours.param_groups if not group.get("matrices")]
+    rates = [ours.param_groups[place]["initial_lr"] for place in (0, -1)]  # of the language model, and of the heads
     groups = [{"params": part, "lr": rate} for part, rate in zip(plain.groups(), rates, strict=True)]
     optimizer = torch.optim.AdamW(groups, **same)
     plain.train()

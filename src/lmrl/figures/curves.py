@@ -115,8 +115,8 @@ def _default_metrics(rows: Sequence[Mapping[str, float | int | None]]) -> list[s
 
 def _curve(rows: Sequence[Mapping[str, float | int | None]], name: str) -> tuple[list[float], list[float]]:
     """Return the steps and finite values of a metric; the last value of a step logged twice (a resumed run)."""
-    logged = [(float(row["step"]), row.get(name)) for row in rows]
-    points = {step: float(value) for step, value in logged if value is not None and math.isfinite(value)}
+    logged = [(row["step"], row.get(name)) for row in rows]
+    points = {float(step or 0): float(value) for step, value in logged if value is not None and math.isfinite(value)}
     steps = sorted(points)
     return steps, [points[step] for step in steps]
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmrl.recorded import ENVIRONMENT, environment_changes
+from lmrl.recorded import ENVIRONMENT, environment_changes, told
 from lmrl.report.naming import Settings, differences, meant, said, text
 from lmrl.report.runs import Run
 from lmrl.runs import lies_in
@@ -24,10 +24,10 @@ def sections(runs: Mapping[Run, Mapping[str, Any]]) -> dict[Run, str]:
     tasks: dict[str, dict[Environment, list[Run]]] = defaultdict(lambda: defaultdict(list))
     written: dict[Environment, Settings] = {}
     for run, settings in runs.items():
-        told = {key: text(value) for key, value in settings.items() if lies_in(key, ENVIRONMENT)}
-        same = frozenset((key, meant(value)) for key, value in told.items())
+        text_of = {key: text(value) for key, value in settings.items() if lies_in(key, ENVIRONMENT)}
+        same = frozenset((key, meant(value)) for key, value in text_of.items())
         tasks[run.task][same].append(run)
-        written.setdefault(same, told)
+        written.setdefault(same, text_of)
     found: dict[Run, str] = {}
     for played in tasks.values():
         for environment, label in _labels(played, written).items():
@@ -42,14 +42,14 @@ def _labels(
     known = {environment: _recorded(runs) for environment, runs in played.items()}
     named: dict[str, list[Environment]] = defaultdict(list)
     for environment, changes in known.items():
-        named[", ".join(said(key, text(value)) for key, value in (changes or {}).items())].append(environment)
+        named[told(changes or {})].append(environment)
     found: dict[Environment, str] = {}
     for label, alike in named.items():
         sure = [environment for environment in alike if known[environment] is not None]
         rows = differences([written[environment] for environment in alike])
         for index, environment in enumerate(alike):
-            told = ", ".join(said(key, values[index]) for key, values in rows.items())
-            found[environment] = label if len(alike) == 1 or sure == [environment] else told
+            differing = ", ".join(said(key, values[index]) for key, values in rows.items())
+            found[environment] = label if len(alike) == 1 or sure == [environment] else differing
     return found
 
 

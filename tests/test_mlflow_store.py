@@ -24,7 +24,7 @@ from lmrl.mlflow_moved import HOME_TAG, follow
 from lmrl.mlflow_store import Store, connect
 from lmrl.recorded import find_run
 from lmrl.report.store import runs_in_store
-from lmrl.tracking.facts import flatten, rounded, task_note
+from lmrl.tracking.facts import flatten, rounded, run_tags, task_note
 from lmrl.tracking.mlflow import MLflowTracker
 
 CONNECT = sqlite3.connect
@@ -81,19 +81,22 @@ def test_ids_do_not_come_from_the_generator_that_a_run_seeds(project: Path) -> N
     assert not kept & of_the_seed
 
 
-def test_tags_say_which_runs_can_be_compared(project: Path) -> None:
+def test_tags_say_which_runs_can_be_compared(project: Path, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{shutil.copytree(project, tmp_path / 'project')}/mlflow.db")
     [experiment] = [one for one in client.search_experiments() if one.name == "lmrl/toy"]
     found = {Path(run.data.tags["output_folder"]).name: run.data.tags
              for run in client.search_runs([experiment.experiment_id])}  # fmt: skip
     assert (found["first"]["comparable"], found["first"]["changed"]) == ("true", "algo.lr")
+    assert (found["first"]["experiment"], found["second"]["changed"]) == ("none", "nothing")
     assert (found["second"]["comparable"], found["second"]["experiment"]) == ("false", "smoke")
     assert found["first"]["configuration"] == found["second"]["configuration"]
     view = json.loads(experiment.tags["mlflow.sharedViewState.methods"])
     state = json.loads(zlib.decompress(base64.b64decode(view["state"].removeprefix("deflate;"))))
     assert view["name"] == "Methods, best first"
+    stopped = client.create_run(experiment.experiment_id, tags={"comparable": "true"})
+    client.set_terminated(stopped.info.run_id, "KILLED")
     shown = client.search_runs([experiment.experiment_id], state["searchFilter"])
     assert [Path(run.data.tags["output_folder"]).name for run in shown] == ["first"]
     assert [key["groupByData"] for key in state["groupBy"]["groupByKeys"]] == ["algo", "configuration"]
@@ -182,9 +185,24 @@ def test_parameters_are_what_runs_can_be_compared_by(compose: Callable) -> None:
     assert not [name for name in names if name.startswith(noise)]
 
 
+def test_what_a_run_changed_may_be_unknown(tmp_path: Path) -> None:
+    (tmp_path / "provenance.json").write_text(json.dumps({"changed": None}))
+    tags = run_tags(IDENTITY, CONFIG, tmp_path)
+    assert (tags["changed"], tags["mlflow.user"] != "") == ("unknown", True)
+
+
+def test_every_task_is_described(compose: Callable) -> None:
+    tasks = sorted(path.stem for path in (ROOT / "conf" / "task").glob("*.yaml"))
+    assert len(tasks) >= 11
+    for task in tasks:
+        first = task_note(resolved(compose(f"task={task}", "algo=bc"))).splitlines()[0]
+        assert len(first) > 50, task
+        assert "`" not in first, f"{task} is described for programmers"
+
+
 def test_a_tasks_note_has_the_published_numbers(compose: Callable) -> None:
     note = task_note(resolved(compose("task=maze", "algo=bc")))
-    assert "maze" in note.splitlines()[0].lower()
+    assert note.splitlines()[0].startswith("The maze of LMRL-Gym: walk to the goal")
     assert "| ilql | -6.97 | 99.9 |" in note
     assert "*Methods, best first*" in note
 

@@ -184,16 +184,16 @@ def connect(tracking_uri: str) -> Any:
 def _methods() -> str:
     """Return a saved view of an experiment, as MLflow's interface keeps it: methods by score, means over their seeds.
 
-    Only runs of the task as it is can be compared; smoke runs, changed tasks and re-evaluations are left out. Runs of
-    one method with different settings are different rows.
+    Only finished runs of the task as it is can be compared; smoke runs, changed tasks and re-evaluations are left out.
+    Runs of one method with different settings are different rows.
     """
-    columns = ["score", "return", "success", "final/paper/score"]
+    columns = ["score", "return", "success", "score_paper"]
     keys = ("algo", "configuration")
     view = {
-        **{"searchFilter": "tags.comparable = 'true'", "startTime": "ALL", "lifecycleFilter": "Active"},
-        **{"modelVersionFilter": "All Runs", "datasetsFilter": []},
+        "searchFilter": "tags.comparable = 'true' and attributes.status = 'FINISHED'",
+        **{"startTime": "ALL", "lifecycleFilter": "Active", "modelVersionFilter": "All Runs", "datasetsFilter": []},
         **{"orderByKey": "metrics.`score`", "orderByAsc": False},
-        "selectedColumns": [*(f"metrics.`{name}`" for name in columns), "tags.`seed`"],
+        "selectedColumns": [*(f"metrics.`{name}`" for name in columns), "tags.`changed`", "tags.`seed`"],
         "groupBy": {
             "aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": key} for key in keys]
         },

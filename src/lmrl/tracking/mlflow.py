@@ -138,9 +138,11 @@ class MLflowTracker(Tracker):
 
     def log_results(self, summary: Mapping[str, Any]) -> None:
         """Record the numbers of summary.json, and once more under short names those that people sort by."""
-        found = summary["eval"]
+        found, paper = summary["eval"], summary.get("paper") or {}
         short = {"return": found["return_mean"], "score": found["score"], "success": found["success_rate"]}
-        self.log_metrics({name: value for name, value in short.items() if value is not None}, step=0)
+        short["score_paper"] = paper.get("score")
+        if self._logger is not None:  # and not into the run's own file, which is the same for all trackers
+            self._logger.log_metrics({name: value for name, value in short.items() if value is not None}, 0)
         super().log_results(summary)
 
     def log_file(self, path: Path, folder: str = "") -> None:

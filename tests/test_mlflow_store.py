@@ -195,16 +195,17 @@ def test_every_task_is_described(compose: Callable) -> None:
     tasks = sorted(path.stem for path in (ROOT / "conf" / "task").glob("*.yaml"))
     assert len(tasks) >= 11
     for task in tasks:
-        first = task_note(resolved(compose(f"task={task}", "algo=bc"))).splitlines()[0]
+        first = task_note(resolved(compose(f"task={task}", "algo=bc")), "7").splitlines()[0]
         assert len(first) > 50, task
         assert "`" not in first, f"{task} is described for programmers"
 
 
 def test_a_tasks_note_has_the_published_numbers(compose: Callable) -> None:
-    note = task_note(resolved(compose("task=maze", "algo=bc")))
+    note = task_note(resolved(compose("task=maze", "algo=bc")), "7")
     assert note.splitlines()[0].startswith("The maze of LMRL-Gym: walk to the goal")
     assert "| ilql | -6.97 | 99.9 |" in note
-    assert "*Methods, best first*" in note
+    view = "#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=methods"
+    assert f"[Methods, best first]({view})" in note
 
 
 def test_an_address_opens_model_training_and_the_view() -> None:

@@ -24,6 +24,7 @@ COMMAND = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1"
 """Starts MLflow's interface, without the processes that it starts for language models as judges."""
 VIEW = "methods"
 """The name of a ready view of each experiment: `&viewStateShareKey=methods` behind the experiment's address."""
+_KIND = "?workflowType=machine_learning"  # else the interface shows what belongs to chat applications
 _PASSWORD = re.compile(r":[^:@/]+@")
 PARENT = "LMRL_PARENT_RUN"
 """The environment variable in which the job of a sweep finds the sweep's own run."""
@@ -85,12 +86,12 @@ class Store:
             return cls(tracking_uri, place)
         return cls(sqlite_uri(Path(tracking_uri.removeprefix(SQLITE)).resolve()), place)
 
-    def open(self, experiment: str, note: Callable[[], str] = str) -> tuple[Any, str]:
+    def open(self, experiment: str, note: Callable[[str], str] | None = None) -> tuple[Any, str]:
         """Connect, and find or create an experiment.
 
         Args:
             experiment: its name.
-            note: makes what people read above the runs of a new one.
+            note: makes from a new one's id what people read above its runs.
 
         Returns:
             MLflow's client, and the experiment's id.
@@ -115,7 +116,7 @@ class Store:
 
     def pages(self, experiment_id: str, run_id: str) -> dict[str, str]:
         """Return what to type, and what to open then, to see a run and to compare it with the task's other ones."""
-        runs, kind = f"/#/experiments/{experiment_id}/runs", "?workflowType=machine_learning"
+        runs, kind = f"/#/experiments/{experiment_id}/runs", _KIND
         home, command = self.tracking_uri.rstrip("/"), {}
         if self.artifacts is not None:
             shown = _PASSWORD.sub(":...@", self.tracking_uri)
@@ -126,7 +127,7 @@ class Store:
             command = {"MLflow": f"{COMMAND} --backend-store-uri {shlex.quote(shown)}"}
         return command | {
             "this run": f"{home}{runs}/{run_id}{kind}",
-            "all methods": f"{home}{runs}{kind}&viewStateShareKey={VIEW}",
+            "all methods": f"{home}/{view_link(experiment_id)}",
         }
 
     @property
@@ -135,7 +136,7 @@ class Store:
         is_file = self.tracking_uri.startswith(SQLITE)
         return Path(unquote(self.tracking_uri.removeprefix(SQLITE))) if is_file else None
 
-    def _open(self, experiment: str, note: Callable[[], str]) -> tuple[Any, str]:
+    def _open(self, experiment: str, note: Callable[[str], str] | None) -> tuple[Any, str]:
         """Connect while no other process creates the database."""
         # It would announce at the end of the program that it flushes what has been flushed.
         logging.getLogger("mlflow.tracing.export.async_export_queue").setLevel(logging.WARNING)
@@ -147,13 +148,19 @@ class Store:
             # Sorts the experiment under the interface's "Model training" and not under its tools for chat applications.
             client.set_experiment_tag(created, "mlflow.experimentKind", "custom_model_development")
             client.set_experiment_tag(created, f"mlflow.sharedViewState.{VIEW}", _methods())
-            client.set_experiment_tag(created, "mlflow.note.content", note())
+            if note is not None:
+                client.set_experiment_tag(created, "mlflow.note.content", note(created))
             if self._database is not None:
                 client.set_experiment_tag(created, HOME_TAG, str(self._database))
             return client, created
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         return client, found.experiment_id
+
+
+def view_link(experiment_id: str) -> str:
+    """Return the address of an experiment's ready view, within MLflow's interface."""
+    return f"#/experiments/{experiment_id}/runs{_KIND}&viewStateShareKey={VIEW}"
 
 
 def sqlite_uri(database: Path) -> str:

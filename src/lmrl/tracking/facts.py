@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lmrl.mlflow_store import view_link
 from lmrl.provenance import git_commit
 from lmrl.recorded import PROVENANCE, is_comparable
 from lmrl.runs import UNREAD, experiment_hash, lies_in
@@ -79,13 +80,18 @@ def _record(folder: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def task_note(config: Mapping[str, Any]) -> str:
-    """Return what people read above a task's runs: what the task is, and the published numbers."""
+def task_note(config: Mapping[str, Any], experiment_id: str) -> str:
+    """Return what people read above a task's runs: what the task is, the published numbers, and where ours are ranked.
+
+    Args:
+        config: of one of its runs.
+        experiment_id: the task's experiment in MLflow.
+    """
     task = config.get("task") or {}
     known = task.get("paper") or {}
     paper = [f"| {algo} | {row.get('return')} | {row.get('score')} |" for algo, row in known.items()]
     table = ["Published (arXiv 2311.18232, GPT-2):", "", "| method | return | score |", "|---|---:|---:|", *paper, ""]
-    view = "Which method is best: *Views*, then *Methods, best first*."
+    view = f"Which method is best: [Methods, best first]({view_link(experiment_id)}), also below *Views*."
     described = _docstring(str((task.get("env") or {}).get("_target_", "")))
     return "\n".join([described, "", *(table if paper else []), view])
 

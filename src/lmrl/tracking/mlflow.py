@@ -103,7 +103,9 @@ class MLflowTracker(Tracker):
 
     def start(self, identity: RunIdentity, config: Mapping[str, Any], folder: Path, resume: bool) -> None:
         """Create the run, or open again the one whose id the folder keeps in `mlflow.json`."""
-        self._client, self._experiment_id = self._store.open(f"lmrl/{identity.task}", lambda: task_note(config))
+        self._client, self._experiment_id = self._store.open(
+            f"lmrl/{identity.task}", lambda created: task_note(config, created)
+        )
         self._identity = identity
         note = folder / "mlflow.json"
         self.run_id = self._previous(note) if resume else None

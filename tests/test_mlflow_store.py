@@ -208,6 +208,18 @@ def test_a_tasks_note_has_the_published_numbers(compose: Callable) -> None:
     assert f"[Methods, best first]({view})" in note
 
 
+def test_a_task_is_described_also_where_a_sweep_came_first(project: Path, tmp_path: Path) -> None:
+    """A sweep's own run knows no task's configuration; what people have written since stays."""
+    store = Store.named(
+        f"sqlite:///{shutil.copytree(project, tmp_path / 'p')}/mlflow.db", str(tmp_path / "p/mlartifacts")
+    )
+    _, found = store.open("lmrl/other")
+    for said in ("first", "second"):
+        client, again = store.open("lmrl/other", lambda created, said=said: f"{said} of {created}")
+        assert again == found
+        assert client.get_experiment(found).tags["mlflow.note.content"] == f"first of {found}"
+
+
 def test_an_address_opens_model_training_and_the_view() -> None:
     pages = Store.named(f"sqlite:///{ROOT}/some where/mlflow.db", "a").pages("7", "abc")
     assert pages["MLflow"].startswith("MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 ")

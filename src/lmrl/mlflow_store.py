@@ -30,6 +30,8 @@ PARENT = "LMRL_PARENT_RUN"
 """The environment variable in which the job of a sweep finds the sweep's own run."""
 PARENT_TAG = "mlflow.parentRunId"
 """MLflow's own tag, by which it shows runs under another one."""
+NOTE_TAG = "mlflow.note.content"
+"""MLflow's own tag, which it shows as the description of a run or an experiment."""
 ENVIRONMENT = {
     # Nothing about a run may leave the machine unasked.
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -91,7 +93,7 @@ class Store:
 
         Args:
             experiment: its name.
-            note: makes from a new one's id what people read above its runs.
+            note: makes from its id what people read above its runs, where nothing is said yet.
 
         Returns:
             MLflow's client, and the experiment's id.
@@ -143,19 +145,24 @@ class Store:
         client = connect(self.tracking_uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            place = None if self.artifacts is None else (self.artifacts / experiment).as_uri()
-            created = client.create_experiment(experiment, artifact_location=place)
-            # Sorts the experiment under the interface's "Model training" and not under its tools for chat applications.
-            client.set_experiment_tag(created, "mlflow.experimentKind", "custom_model_development")
-            client.set_experiment_tag(created, f"mlflow.sharedViewState.{VIEW}", _methods())
-            if note is not None:
-                client.set_experiment_tag(created, "mlflow.note.content", note(created))
-            if self._database is not None:
-                client.set_experiment_tag(created, HOME_TAG, str(self._database))
-            return client, created
-        if found.lifecycle_stage == "deleted":
+            found = client.get_experiment(self._create(client, experiment))
+        elif found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
+        # A sweep may have made the experiment, whose own run does not know what the task is.
+        if note is not None and NOTE_TAG not in found.tags:
+            client.set_experiment_tag(found.experiment_id, NOTE_TAG, note(found.experiment_id))
         return client, found.experiment_id
+
+    def _create(self, client: Any, experiment: str) -> str:
+        """Create an experiment with its ready view, and return its id."""
+        place = None if self.artifacts is None else (self.artifacts / experiment).as_uri()
+        created = client.create_experiment(experiment, artifact_location=place)
+        # Sorts the experiment under the interface's "Model training" and not under its tools for chat applications.
+        client.set_experiment_tag(created, "mlflow.experimentKind", "custom_model_development")
+        client.set_experiment_tag(created, f"mlflow.sharedViewState.{VIEW}", _methods())
+        if self._database is not None:
+            client.set_experiment_tag(created, HOME_TAG, str(self._database))
+        return created
 
 
 def view_link(experiment_id: str) -> str:

@@ -1,6 +1,7 @@
 """Recorded runs: finding them, changing their configuration, and comparing what they logged."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 from conftest import ROOT
 from omegaconf import OmegaConf
 from test_run import SMOKE, command, run_folder
+from worlds import disturb, save_pretrained_model
 
 from lmrl.again import first_difference, replay
 from lmrl.checks import ConfigError
@@ -120,6 +122,26 @@ def test_a_policy_is_reloaded_however_it_acts(compose: Callable, data_dir: Path,
     OmegaConf.save(compose("task=maze", "algo=ppo", proposals), tmp_path / "config.yaml", resolve=True)
     history = (Turn("The goal is at 8, 6. Your current position is at 1, 1.\n", is_action=False),)
     assert trained_policy(tmp_path).act([Request(history, seed=0)])[0].text in ("up", "down")
+
+
+@pytest.mark.parametrize("lora", [[], ["model.lora={r: 2}"]], ids=["whole", "lora"])
+def test_a_finished_run_needs_its_base_model_no_more(
+    compose: Callable, data_dir: Path, tmp_path: Path, lora: list[str]
+) -> None:
+    base = save_pretrained_model(tmp_path / "base", "gpt2")
+    said = ["task=maze", "algo=bc", "model=hub", f"model.path={base}", "task.max_new_tokens=4", "task.memory=1", *lora]
+    cfg = compose(*said, f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3")
+    module, _ = build_stage(cfg, cfg.algo, build_materials(cfg, load_task(cfg)))
+    folder = tmp_path / "run"
+    module.export(folder / "policy")
+    (folder / "checkpoints").mkdir()
+    disturb(module)  # the weights of the checkpoint are not those of the base
+    torch.save({"state_dict": module.state_dict(), "global_step": 0}, folder / "checkpoints" / "latest.ckpt")
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    request = [Request((Turn("The goal is at 8, 6. Your current position is at 1, 1.\n", is_action=False),), seed=0)]
+    expected = module.eval().policy().act(request)
+    shutil.rmtree(base)
+    assert trained_policy(folder).act(request) == expected
 
 
 def test_help_names_every_choice(capsys: pytest.CaptureFixture) -> None:

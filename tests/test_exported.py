@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import trained
+from huggingface_hub import ModelCard
 from torch import nn
 from worlds import disturb
 
@@ -111,6 +112,28 @@ def test_the_card_says_what_it_is(exported: Callable) -> None:
     assert f"Over 4 evaluation episodes its mean return is {evaluation.summary(None)['return_mean']:.2f}." in card
     assert "without the guidance of its critic" in card
     assert "{" not in card
+    data = ModelCard(card).data
+    assert (data.license, data.base_model, data.library_name) == ("apache-2.0", None, "transformers")
+    assert {result.metric_type: result.metric_value for result in data.eval_results} == {
+        "mean_reward": evaluation.summary(None)["return_mean"], "success_rate": 0.0,
+    }  # fmt: skip
+    write_card(found.folder, task="maze", algo="bc", model="gpt2", evaluation=evaluation, base_model="gpt2")
+    data = ModelCard.load(found.folder / "README.md").data
+    assert (data.license, data.base_model) == (None, "gpt2")
+
+
+def test_plain_generation_ends_where_an_action_ends(exported: Callable) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = exported("bc").folder
+    lm, words = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    asked = words(ASKED[0].text, add_special_tokens=False, return_tensors="pt")
+    torch.manual_seed(0)
+    said = lm.generate(**asked, do_sample=True, max_new_tokens=200)[0, asked["input_ids"].shape[1] :].tolist()
+    ends = set(lm.generation_config.eos_token_id)
+    assert words.encode("\n", add_special_tokens=False)[-1] in ends
+    assert words.eos_token_id in ends
+    assert [token for token in said if token in ends] == said[-1:]
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,8 @@ def _train_and_report(
         evaluation = final_evaluation(cfg, task.evaluation_env, module.policy())
     metrics = log.metrics.rows() if log.metrics else []
     pictures = draw_figures(cfg, task.make_env(), module, metrics, folder / "figures", title=identity.name)
-    write_card(folder / "policy", task=identity.task, algo=identity.algo, model=identity.model, evaluation=evaluation)
+    named = {"task": identity.task, "algo": identity.algo, "model": identity.model}
+    write_card(folder / "policy", **named, evaluation=evaluation, base_model=cfg.model.get("path"))
     open_to_readers(folder / "policy")
     return _report(cfg, identity, task, evaluation, folder, log, train=train, pictures=pictures)
 

@@ -1,6 +1,7 @@
 """An exported policy: a Hugging Face folder that plays again from its own files, without a configuration."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lmrl.evaluation import Evaluation
+from lmrl.files import write_text
 from lmrl.models import tokenizer
 from lmrl.models.backbone import lm_logits, pretrained, trunk
 from lmrl.models.critic import Critic, load_critic
@@ -22,9 +24,7 @@ PLAYER = "player.json"
 _FORMAT = 1
 
 _CARD = """---
-library_name: transformers
-pipeline_tag: text-generation
-tags: [lmrl, reinforcement-learning, {task}]
+{data}
 ---
 # {task}, {algo}
 
@@ -41,8 +41,8 @@ policy = load_policy("FOLDER")                      # act(requests) -> actions, 
 ```
 
 With `transformers` alone it is a causal language model{plain}: encode each text of the dialogue
-on its own, in order and without special tokens, and generate up to a line break. `player.json` says how many earlier
-texts it reads (`memory`; null: all) and how tokens are drawn.
+on its own, in order and without special tokens, and generate: it ends at a line break. `player.json` says how many
+earlier texts it reads (`memory`; null: all) and how tokens are drawn.
 """
 
 
@@ -68,16 +68,53 @@ def write_player(folder: Path, algorithm: Any, *, task: str, memory: int | None)
     """
     says = {"format": _FORMAT, "task": task, "memory": memory, "max_new_tokens": algorithm.max_new_tokens}
     says |= {"decoding": asdict(algorithm.decoding), "reranks": algorithm.rerank is not None}
-    (folder / PLAYER).write_text(json.dumps(says, indent=2) + "\n", encoding="utf-8")
+    write_text(json.dumps(says, indent=2) + "\n", folder / PLAYER)
 
 
-def write_card(folder: Path, *, task: str, algo: str, model: str, evaluation: Evaluation) -> None:
-    """Write the model card of an export folder: what it is, how good, how to use it."""
+def write_card(
+    folder: Path, *, task: str, algo: str, model: str, evaluation: Evaluation, base_model: str | None = None
+) -> None:
+    """Write the model card of an export folder: what it is, how good, how to use it.
+
+    Args:
+        folder: the export.
+        task: what it was trained for.
+        algo: how.
+        model: the choice of model.
+        evaluation: the reported episodes.
+        base_model: Hub id or folder of the pretrained model that it began with; `None`: random weights.
+    """
     found = evaluation.summary(None)
     result = f"Over {found['episodes']:,} evaluation episodes its mean return is {found['return_mean']:.2f}."
     plain = " (the prior, without the guidance of its critic)" if (folder / "critic").is_dir() else ""
-    card = _CARD.format(task=task, algo=algo, model=model, result=result, plain=plain)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    data = _metadata(task, algo, found, base_model)
+    card = _CARD.format(data=data, task=task, algo=algo, model=model, result=result, plain=plain)
+    write_text(card, folder / "README.md")
+
+
+def _metadata(task: str, algo: str, found: Mapping[str, Any], base_model: str | None) -> str:
+    """Return what the Hub reads of a model card, as YAML."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    common: dict[str, Any] = {
+        "task_type": "reinforcement-learning",
+        "dataset_type": f"lmrl/{task}",
+        "dataset_name": task,
+    }
+    values = {"mean_reward": found["return_mean"], "success_rate": found["success_rate"]}
+    known = {name: value for name, value in values.items() if value is not None}
+    is_on_hub = base_model is not None and not Path(base_model).expanduser().is_dir()
+    card = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        # Weights that began at random are under the project's licence, others under that of their base.
+        license="apache-2.0" if base_model is None else None,
+        base_model=base_model if is_on_hub else None,
+        tags=["lmrl", "reinforcement-learning", task],
+        model_name=f"{task}-{algo}",
+        eval_results=[EvalResult(**common, metric_type=name, metric_value=value) for name, value in known.items()],
+    )
+    return card.to_yaml().strip()
 
 
 def load_policy(folder: Path | str) -> Policy:

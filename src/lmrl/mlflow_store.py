@@ -60,6 +60,21 @@ for _name, _value in ENVIRONMENT.items():
 os.environ.update(_ALWAYS)
 
 
+def reader(tracking_uri: str) -> Any:
+    """Return MLflow's client for a store that is only read; files of one that was moved are found where they are now.
+
+    Raises:
+        FileNotFoundError: there is no such SQLite file; MLflow would make one.
+    """
+    if tracking_uri.startswith(SQLITE):
+        database = Path(tracking_uri.removeprefix(SQLITE)).resolve()
+        if not database.exists():
+            raise FileNotFoundError(f"there is no file {tracking_uri.removeprefix(SQLITE)}")
+        follow(database)
+        tracking_uri = sqlite_uri(database)  # MLflow keeps connections by address, whatever the working folder is
+    return connect(tracking_uri)
+
+
 @dataclass(frozen=True)
 class Store:
     """A place of runs, as the configuration names it.
@@ -104,17 +119,9 @@ class Store:
                 # The first process creates the database; others that start at the same time would break it.
                 self.artifacts.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(self.artifacts / ".database.lock"))
+            if self._database is not None:
+                follow(self._database)
             return self._open(experiment, note)
-
-    def read(self) -> Any:
-        """Return MLflow's client of a store that is there.
-
-        Raises:
-            FileNotFoundError: there is no such SQLite file; MLflow would make one.
-        """
-        if self._database is not None and not self._database.exists():
-            raise FileNotFoundError(f"there is no file {self._database}")
-        return connect(self.tracking_uri)
 
     def pages(self, experiment_id: str, run_id: str) -> dict[str, str]:
         """Return what to type, and what to open then, to see a run and to compare it with the task's other ones."""
@@ -176,15 +183,13 @@ def sqlite_uri(database: Path) -> str:
 
 
 def connect(tracking_uri: str) -> Any:
-    """Return MLflow's client of a store; files of one that was moved are found where they are now.
+    """Return MLflow's client of a store.
 
     Args:
         tracking_uri: as from `Store.named`.
     """
     from mlflow.tracking import MlflowClient
 
-    if tracking_uri.startswith(SQLITE):
-        follow(Path(unquote(tracking_uri.removeprefix(SQLITE))))
     client = MlflowClient(tracking_uri)
     named = Path(tracking_uri.removeprefix(SQLITE))
     if tracking_uri.startswith(SQLITE) and named != Path(unquote(str(named))):

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -132,7 +133,12 @@ def _train(cfg: DictConfig, stage: DictConfig, kind: str, materials: Materials, 
     work.mkdir(parents=True, exist_ok=True)
     module, datamodule = build_stage(cfg, stage, materials)
     metrics = MetricsFile(work / "metrics.jsonl")
-    trained = fit(cfg, stage, module, datamodule, name=kind, folder=work, loggers=[metrics])
+    try:
+        trained = fit(cfg, stage, module, datamodule, name=kind, folder=work, loggers=[metrics])
+    except BaseException:
+        if any(work.glob("checkpoints/*.ckpt")):
+            print(f"{kind}: its checkpoints are kept in {work}, and its training continues there", file=sys.stderr)
+        raise
     if not trained.trainer.is_global_zero:
         return
     trained.module.export(work)

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lmrl.checks import ConfigError, check_config
 from lmrl.commands import compose_run, compose_unchecked
 from lmrl.files import write_text
-from lmrl.mlflow_store import Store
+from lmrl.mlflow_store import reader
 from lmrl.runs import decisive, lies_in
 
 PROVENANCE = "provenance.json"
@@ -43,7 +43,7 @@ def find_run(reference: str, tracking_uri: str = "sqlite:///mlflow.db") -> Path:
     from mlflow.exceptions import MlflowException
 
     try:
-        tags = Store.named(tracking_uri, "mlartifacts").read().get_run(reference).data.tags
+        tags = reader(tracking_uri).get_run(reference).data.tags
     except (FileNotFoundError, MlflowException) as error:
         cause = str(error).splitlines()[0]
         raise ConfigError(f"run={reference} is not in {tracking_uri} ({cause}); tracking.tracking_uri=...") from error

@@ -259,9 +259,13 @@ def window(lm: Any) -> int | None:
 
 def save(lm: Any, codec: Codec, folder: Any) -> None:
     """Write model and tokenizer as a Hugging Face folder; adapters are merged into the weights."""
+    from transformers import GenerationConfig
+
     if hasattr(lm, "merge_and_unload"):
         import copy
 
         lm = copy.deepcopy(lm).merge_and_unload()
     lm.save_pretrained(folder)
+    # So that plain `generate` ends where an action ends.
+    GenerationConfig(eos_token_id=sorted(codec.stop_ids), pad_token_id=codec.pad_id).save_pretrained(folder)
     codec.tokenizer.save_pretrained(folder)

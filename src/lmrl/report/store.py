@@ -10,13 +10,12 @@ from typing import Any
 
 import yaml
 
-from lmrl.mlflow_store import PARENT_TAG, Store, connect
+from lmrl.mlflow_store import PARENT_TAG, reader
 from lmrl.recorded import PROVENANCE
 from lmrl.report.runs import CHANGES, Run, Status, changes_in, identity, progress, without_password
 
 EXPERIMENTS = "lmrl/"
 """The names of lmrl's experiments begin so."""
-_SQLITE = "sqlite:///"
 _CURVES = ("eval/", "collect/")
 _STATUS: dict[str, Status] = {"FINISHED": "finished", "KILLED": "interrupted", "FAILED": "failed"}
 
@@ -36,16 +35,15 @@ def runs_in_store(
         ValueError: the store or a run cannot be read, or the filter is wrong.
         FileNotFoundError: there is no such database file, or nothing is found in the store.
     """
-    # MLflow would make a new database where there is none.
-    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
-        raise FileNotFoundError(f"--mlflow {uri}: there is no file {uri.removeprefix(_SQLITE)}")
     from mlflow.exceptions import MlflowException
 
     try:
-        client = connect(Store.named(uri, "mlartifacts").tracking_uri if uri.startswith(_SQLITE) else uri)
+        client = reader(uri)
         found = [client.get_run(run_id) for run_id in run_ids] or _search(client, experiments, filter)
         # A sweep has a run of its own, with a table of its jobs and no method.
         runs = [_read(client, entry, uri, _folder()) for entry in found if "algo" in entry.data.tags]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"--mlflow {uri}: {error}") from error
     except MlflowException as error:
         raise ValueError(without_password(f"--mlflow {uri}: {str(error).splitlines()[0]}")) from error
     if not runs:

@@ -20,8 +20,9 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from test_tracking import CONFIG, EVALUATION, IDENTITY, SUMMARY
 
+from lmrl.again import _track
 from lmrl.mlflow_moved import HOME_TAG, follow
-from lmrl.mlflow_store import Store, connect
+from lmrl.mlflow_store import PARENT, PARENT_TAG, Store, connect
 from lmrl.recorded import find_run
 from lmrl.report.store import runs_in_store
 from lmrl.tracking.facts import flatten, rounded, run_tags, task_note
@@ -101,6 +102,32 @@ def test_tags_say_which_runs_can_be_compared(project: Path, tmp_path: Path) -> N
     assert [Path(run.data.tags["output_folder"]).name for run in shown] == ["first"]
     assert [key["groupByData"] for key in state["groupBy"]["groupByKeys"]] == ["algo", "configuration"]
     assert state["orderByKey"] == "metrics.`score`"
+
+
+@pytest.mark.parametrize("sweep", [None, "a" * 32])
+def test_another_evaluation_is_recorded_below_its_run_and_nothing_after_it_is(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: str | None
+) -> None:
+    if sweep:
+        monkeypatch.setenv(PARENT, sweep)
+    else:
+        monkeypatch.delenv(PARENT, raising=False)
+    run = shutil.copytree(project, tmp_path / "project") / "runs" / "first"
+    place = run / "evaluations" / "abc"
+    place.mkdir(parents=True)
+    for name in ("summary.json", "transcripts.jsonl", "changes.json", "provenance.json"):
+        (place / name).write_text("{}")
+    settings = {
+        "tracking_uri": f"sqlite:///{tmp_path}/project/mlflow.db",
+        "artifacts": f"{tmp_path}/project/mlartifacts",
+    }
+    tracking = {"_target_": "lmrl.tracking.mlflow.MLflowTracker", "max_traces": 0, **settings}
+    cfg = OmegaConf.create({"seed": 0, "task": {"memory": 1}, "tracking": tracking})
+    _track(run, place, CONFIG, cfg, SUMMARY, EVALUATION)
+    assert os.environ.get(PARENT) == sweep
+    above = json.loads((run / "mlflow.json").read_text())["run_id"]
+    recorded = json.loads((place / "mlflow.json").read_text())["run_id"]
+    assert connect(settings["tracking_uri"]).get_run(recorded).data.tags[PARENT_TAG] == above
 
 
 def test_a_copied_project_writes_into_itself_and_keeps_its_episodes(project: Path, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from test_tracking import CONFIG, EVALUATION, IDENTITY, SUMMARY
 
+from lmrl.again import _track
 from lmrl.mlflow_moved import HOME_TAG, follow
-from lmrl.mlflow_store import Store, connect
+from lmrl.mlflow_store import PARENT, PARENT_TAG, Store, connect
 from lmrl.recorded import find_run
 from lmrl.report.store import runs_in_store
-from lmrl.tracking.facts import flatten, rounded, run_tags, task_note
 from lmrl.tracking.mlflow import MLflowTracker
 
 CONNECT = sqlite3.connect
@@ -103,6 +102,32 @@ def test_tags_say_which_runs_can_be_compared(project: Path, tmp_path: Path) -> N
     assert state["orderByKey"] == "metrics.`score`"
 
 
+@pytest.mark.parametrize("sweep", [None, "a" * 32])
+def test_another_evaluation_is_recorded_below_its_run_and_nothing_after_it_is(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: str | None
+) -> None:
+    if sweep:
+        monkeypatch.setenv(PARENT, sweep)
+    else:
+        monkeypatch.delenv(PARENT, raising=False)
+    run = shutil.copytree(project, tmp_path / "project") / "runs" / "first"
+    place = run / "evaluations" / "abc"
+    place.mkdir(parents=True)
+    for name in ("summary.json", "transcripts.jsonl", "changes.json", "provenance.json"):
+        (place / name).write_text("{}")
+    settings = {
+        "tracking_uri": f"sqlite:///{tmp_path}/project/mlflow.db",
+        "artifacts": f"{tmp_path}/project/mlartifacts",
+    }
+    tracking = {"_target_": "lmrl.tracking.mlflow.MLflowTracker", "max_traces": 0, **settings}
+    cfg = OmegaConf.create({"seed": 0, "task": {"memory": 1}, "tracking": tracking})
+    _track(run, place, CONFIG, cfg, SUMMARY, EVALUATION)
+    assert os.environ.get(PARENT) == sweep
+    above = json.loads((run / "mlflow.json").read_text())["run_id"]
+    recorded = json.loads((place / "mlflow.json").read_text())["run_id"]
+    assert connect(settings["tracking_uri"]).get_run(recorded).data.tags[PARENT_TAG] == above
+
+
 def test_a_copied_project_writes_into_itself_and_keeps_its_episodes(project: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(project, tmp_path / "a copy")
     before = sorted(path for path in project.rglob("*") if not path.name.startswith("mlflow.db"))
@@ -164,48 +189,6 @@ def test_files_elsewhere_stay_there(tmp_path: Path) -> None:
     shutil.copytree(old, new)
     client, found = Store.named(f"sqlite:///{new}/m.db", str(tmp_path / "disk")).open("lmrl/toy")
     assert client.get_experiment(found).artifact_location == (tmp_path / "disk" / "lmrl" / "toy").as_uri()
-
-
-def test_numbers_are_rounded_as_people_read_them() -> None:
-    assert [rounded(value) for value in (-6.840000152587891, 99.99671743, 1234567, 2.0e-7, 0.1)] == [
-        -6.84, 99.9967, 1234567, 2.0e-7, 0.1,
-    ]  # fmt: skip
-    assert str(rounded(float("nan"))) == "nan"
-
-
-def resolved(cfg: Any) -> dict[str, Any]:
-    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
-
-
-def test_parameters_are_what_runs_can_be_compared_by(compose: Callable) -> None:
-    names = set(dict(flatten(resolved(compose("task=guess_my_city", "algo=ppo")))))
-    assert {"seed", "algo.module.clip", "algo.steps", "hardware.precision", "task.memory"} <= names
-    noise = ("task.paper", "task.prompt", "task.players", "task.dataset.published", "tracking", "launcher", "data_dir",
-             "runs_dir", "task.dataset.root", "task.partner_prompt", "task.importer")  # fmt: skip
-    assert not [name for name in names if name.startswith(noise)]
-
-
-def test_what_a_run_changed_may_be_unknown(tmp_path: Path) -> None:
-    (tmp_path / "provenance.json").write_text(json.dumps({"changed": None}))
-    tags = run_tags(IDENTITY, CONFIG, tmp_path)
-    assert (tags["changed"], tags["mlflow.user"] != "") == ("unknown", True)
-
-
-def test_every_task_is_described(compose: Callable) -> None:
-    tasks = sorted(path.stem for path in (ROOT / "conf" / "task").glob("*.yaml"))
-    assert len(tasks) >= 11
-    for task in tasks:
-        first = task_note(resolved(compose(f"task={task}", "algo=bc")), "7").splitlines()[0]
-        assert len(first) > 50, task
-        assert "`" not in first, f"{task} is described for programmers"
-
-
-def test_a_tasks_note_has_the_published_numbers(compose: Callable) -> None:
-    note = task_note(resolved(compose("task=maze", "algo=bc")), "7")
-    assert note.splitlines()[0].startswith("The maze of LMRL-Gym: walk to the goal")
-    assert "| ilql | -6.97 | 99.9 |" in note
-    view = "#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=methods"
-    assert f"[Methods, best first]({view})" in note
 
 
 def test_a_task_is_described_also_where_a_sweep_came_first(project: Path, tmp_path: Path) -> None:

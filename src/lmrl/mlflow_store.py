@@ -223,6 +223,20 @@ def _methods() -> str:
     return json.dumps({"name": "Methods, best first", "createdAt": now, "updatedAt": now, "state": state})
 
 
+@contextmanager
+def below(run_id: str | None) -> Iterator[None]:
+    """Record the runs that begin meanwhile below another one; `None`: where they would be recorded anyway."""
+    before = os.environ.get(PARENT)
+    if run_id is not None:
+        os.environ[PARENT] = run_id
+    try:
+        yield
+    finally:
+        os.environ.pop(PARENT, None)
+        if before is not None:
+            os.environ[PARENT] = before
+
+
 def adopt(client: Any, run_id: str, parent: str | None) -> None:
     """Sort a run under the sweep's run, unless it has its place under another sweep already."""
     if parent is not None and PARENT_TAG not in client.get_run(run_id).data.tags:

@@ -1,6 +1,7 @@
 """What MLflow is told about a run besides its numbers: tags, parameters, and a note about the task."""
 
 import getpass
+import hashlib
 import importlib
 import inspect
 import json
@@ -53,7 +54,7 @@ def run_tags(identity: RunIdentity, config: Mapping[str, Any], folder: Path) -> 
         "experiment": str((record.get("choices") or {}).get("experiment") or "none"),
         "changed": changed if len(changed) < LONGEST_VALUE else f"{changed[: LONGEST_VALUE - 4]} ...",
         "comparable": str(is_comparable(record)).lower(),
-        "configuration": experiment_hash(config)[:6],
+        "configuration": _digest(identity, config),
         "config_hash": identity.config_hash[:12],
         "env_version": identity.env_version,
         "dataset": identity.dataset_fingerprint[:12],
@@ -64,6 +65,12 @@ def run_tags(identity: RunIdentity, config: Mapping[str, Any], folder: Path) -> 
         **({} if commit is None else {"mlflow.source.git.commit": commit.removesuffix("-dirty")}),
         **({} if commit is None else {"mlflow.source.git.dirty": str(commit.endswith("-dirty")).lower()}),
     }
+
+
+def _digest(identity: RunIdentity, config: Mapping[str, Any]) -> str:
+    """Return what runs have in common that differ in nothing but the seed: settings, model, data and environment."""
+    what = (experiment_hash(config), identity.model, identity.dataset_fingerprint, identity.env_version)
+    return hashlib.sha256("\n".join(what).encode()).hexdigest()[:6]
 
 
 def _user() -> str:

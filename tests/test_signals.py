@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import pytorch_lightning as pl
 from conftest import ROOT
@@ -69,6 +70,31 @@ def test_a_second_signal_ends_at_once_what_takes_long_to_leave() -> None:
     assert program.wait(60) == 143
 
 
+LEADER = """
+import os, subprocess, sys, time
+from lmrl import signals
+led = [subprocess.Popen(["sleep", "100"], stdin=-3, stdout=-3, stderr=-3)]
+def work():
+    signals.lead(lambda: led)
+    try:
+        print(led[0].pid, flush=True)
+        time.sleep(60)
+    finally:
+        print(len(led), flush=True)  # as Lightning's thread, which kills the leader for a child that was killed
+signals.ended(work)
+"""
+
+
+def test_the_processes_that_it_leads_end_with_the_first() -> None:
+    program = subprocess.Popen([sys.executable, "-c", LEADER], cwd=ROOT, stdout=-1, stderr=-1, text=True)
+    assert program.stdout is not None
+    led = psutil.Process(int(program.stdout.readline()))
+    program.send_signal(signal.SIGTERM)
+    left, said = program.communicate(timeout=60)
+    assert (program.returncode, left, said) == (143, "0\n", "interrupted by SIGTERM\n")
+    assert not led.is_running() or led.status() == psutil.STATUS_ZOMBIE
+
+
 class Signal(pl.Callback):
     """Sends this process a signal, at a step or at the end of an epoch, when it is validated."""
 
@@ -114,6 +140,8 @@ PHASES: dict[str, tuple[list[str], str, bool]] = {
     "clone": (["algo.prior.steps=100000"], "data/priors/*/checkpoints/latest.ckpt", False),
     "training": (["algo.steps=100000", "algo.steps_per_epoch=2"], "runs/*/*/*/checkpoints/latest.ckpt", True),
     "validation": (["validation.repeats=100000", "validation.episodes=null"], "runs/*/*/*/metrics.jsonl", False),
+    "processes": (["hardware.devices=2", "hardware.strategy=ddp_find_unused_parameters_true", "algo.steps=100000",
+                   "algo.prior.datamodule.batch_size=8"], "runs/*/*/*/checkpoints/latest.ckpt", True),
     "evaluation": (["evaluation.repeats=100000"], "runs/*/*/*/policy/player.json", True),
 }  # fmt: skip
 
@@ -144,7 +172,7 @@ def interrupted(folder: Path, phase: str, number: int) -> tuple[int, str]:
         ("clone", signal.SIGTERM),
         *(pytest.param(*case, marks=pytest.mark.slow) for case in [
             ("data", signal.SIGTERM), ("data", signal.SIGINT), ("clone", signal.SIGUSR1), ("training", signal.SIGTERM),
-            ("training", signal.SIGUSR1), ("validation", signal.SIGTERM), ("evaluation", signal.SIGTERM),
+            ("training", signal.SIGUSR1), ("processes", signal.SIGTERM), ("validation", signal.SIGTERM), ("evaluation", signal.SIGTERM),
         ]),
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,

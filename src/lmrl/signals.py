@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ _REPEATED = 2.0
 """Seconds within which a second signal is the same request: a terminal and a parent process may both send one."""
 
 _first: tuple["Interrupted", float] | None = None
+_led: list[Callable[[], list["subprocess.Popen[bytes]"]]] = []
 
 
 class Interrupted(KeyboardInterrupt):
@@ -40,6 +42,18 @@ def install() -> None:
             signal.signal(number, _interrupt)
 
 
+def lead(processes: Callable[[], list["subprocess.Popen[bytes]"]]) -> None:
+    """Let the processes of a training end with this one, the first of them.
+
+    They may wait for this one where no signal reaches them, and would take its end for an error.
+
+    Args:
+        processes: returns those that this one has started. The list is emptied when they are ended: Lightning's thread
+            that watches over it would end this process as well, before it has said what is kept.
+    """
+    _led.append(processes)
+
+
 def received() -> Interrupted | None:
     """Return the interruption that is under way; `None`: no signal has come."""
     return None if _first is None else _first[0]
@@ -56,7 +70,8 @@ def ended(work: Callable[[], Any]) -> Any:
         return work()
     except KeyboardInterrupt as error:
         told = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
-        print(told, file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(told, file=sys.stderr)
         sys.exit(told.status)
 
 
@@ -65,6 +80,10 @@ def _interrupt(number: int, frame: Any) -> None:  # noqa: ARG001
     global _first
     if _first is None:
         _first = Interrupted(number), time.monotonic()
+        for processes in (found() for found in _led):
+            for process in processes:
+                process.kill()
+            processes.clear()
         raise _first[0]
     if time.monotonic() - _first[1] > _REPEATED:
         os._exit(_first[0].status)

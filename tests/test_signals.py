@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from typing import Any
 import psutil
 import pytest
 import pytorch_lightning as pl
+import torch
 from conftest import ROOT
 
 from lmrl import signals
 from lmrl.signals import Interrupted
+from lmrl.tracking.core import MetricsFile
 from lmrl.training import build_stage, fit
 
 SMALL = ("task.env.max_steps=20", "task.dataset.recipe.max_moves=20", "task.dataset.recipe.trajectories=60")
@@ -111,6 +114,15 @@ class Signal(pl.Callback):
             time.sleep(60)  # as a long validation; the signal ends it
 
 
+class Noise(pl.Callback):
+    """Training that draws random numbers, as dropout does."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *unused: Any) -> None:  # type: ignore[override]
+        with torch.no_grad():
+            for parameter in pl_module.parameters():
+                parameter.add_(1e-3 * torch.randn_like(parameter))
+
+
 @pytest.mark.parametrize("moment", [{"step": 5}, {"epoch": 2}], ids=["step", "validation"])
 @pytest.mark.parametrize("number", signals.ENDING, ids=lambda number: number.name)
 def test_a_training_that_a_signal_ended_continues_to_the_same_end(
@@ -132,6 +144,32 @@ def test_a_training_that_a_signal_ended_continues_to_the_same_end(
     monkeypatch.setattr(signals, "_first", None)
     assert train(tmp_path / "broken") == train(tmp_path / "whole")
     assert f"continuing {tmp_path / 'broken'} from step 4\n" in capsys.readouterr().err
+
+
+def test_what_an_unfinished_epoch_has_learned_is_kept(
+    compose: Callable, first_episodes: Any, tmp_path: Path, handlers: None, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:  # fmt: skip
+    """The first epoch of a clone can take longer than a user waits; random numbers are drawn on as if nothing had happened."""
+    cfg = compose("task=maze", "algo=bc", "model.lm.window=4096", "algo.steps=10", "algo.steps_per_epoch=6",
+                  "algo.accumulate=2", *RUN)  # fmt: skip
+
+    def train(folder: Path, *callbacks: pl.Callback) -> tuple[list[Any], list[dict[str, float | int]]]:
+        module, datamodule = build_stage(cfg, cfg.algo, first_episodes.materials)
+        metrics = MetricsFile(folder / "metrics.jsonl")
+        stage = fit(
+            cfg, cfg.algo, module, datamodule, name="bc", folder=folder, callbacks=[Noise(), *callbacks], loggers=[metrics]
+        )
+        return [parameter.tolist() for parameter in stage.module.parameters()], metrics.rows()
+
+    whole = train(tmp_path / "whole")
+    for step in (1, 7):
+        monkeypatch.setattr(signals, "_first", None)
+        with pytest.raises(Interrupted):
+            train(tmp_path / "broken", Signal(signal.SIGTERM, step=step))
+    monkeypatch.setattr(signals, "_first", None)
+    assert train(tmp_path / "broken") == whole
+    assert re.findall(r"from step (\d+)", capsys.readouterr().err) == ["2", "8"]
 
 
 PHASES: dict[str, tuple[list[str], str, bool]] = {

@@ -15,6 +15,7 @@ _REPEATED = 2.0
 """Seconds within which a second signal is the same request: a terminal and a parent process may both send one."""
 
 _first: tuple["Interrupted", float] | None = None
+_held = False
 _led: list[Callable[[], list["subprocess.Popen[bytes]"]]] = []
 
 
@@ -54,6 +55,16 @@ def lead(processes: Callable[[], list["subprocess.Popen[bytes]"]]) -> None:
     _led.append(processes)
 
 
+def hold(held: bool) -> None:
+    """Let a signal wait until somebody asks whether one was `received`, instead of raising `Interrupted` at once.
+
+    Args:
+        held: whether it waits.
+    """
+    global _held
+    _held = held
+
+
 def received() -> Interrupted | None:
     """Return the interruption that is under way; `None`: no signal has come."""
     return None if _first is None else _first[0]
@@ -76,7 +87,7 @@ def ended(work: Callable[[], Any]) -> Any:
 
 
 def _interrupt(number: int, frame: Any) -> None:  # noqa: ARG001
-    """Raise `Interrupted`, or end the process if it was interrupted before and is still there."""
+    """Raise `Interrupted`, unless it has to wait; end the process if it was interrupted before and is still there."""
     global _first
     if _first is None:
         _first = Interrupted(number), time.monotonic()
@@ -84,6 +95,8 @@ def _interrupt(number: int, frame: Any) -> None:  # noqa: ARG001
             for process in processes:
                 process.kill()
             processes.clear()
+        if _held:
+            return
         raise _first[0]
     if time.monotonic() - _first[1] > _REPEATED:
         os._exit(_first[0].status)

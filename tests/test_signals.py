@@ -240,3 +240,9 @@ def test_an_interrupt_while_libraries_load_is_one_line(tmp_path: Path) -> None:
     assert process.stderr.read() == "interrupted by SIGINT\n"
     assert process.wait() == 130
     assert not list(tmp_path.iterdir())
+
+
+def test_signals_are_heard_before_anything_is_imported_that_takes_long() -> None:
+    program = "import sys, run; print(*{'hydra', 'omegaconf', 'pydantic', 'numpy', 'torch'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

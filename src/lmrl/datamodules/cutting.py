@@ -68,7 +68,7 @@ class ResumableLoader(DataLoader[Any]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many batches of the epoch have been served."""
-        return {"place": self._place % len(self)}
+        return {"place": self._place % max(1, len(self))}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next epoch begin where another loader was."""

@@ -150,16 +150,15 @@ def test_what_an_unfinished_epoch_has_learned_is_kept(
     compose: Callable, first_episodes: Any, tmp_path: Path, handlers: None, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:  # fmt: skip
-    """The first epoch of a clone can take longer than a user waits; random numbers are drawn on as if nothing had happened."""
+    """The first epoch of a clone can take longer than a user waits; random numbers are drawn on as they were."""
     cfg = compose("task=maze", "algo=bc", "model.lm.window=4096", "algo.steps=10", "algo.steps_per_epoch=6",
                   "algo.accumulate=2", *RUN)  # fmt: skip
 
     def train(folder: Path, *callbacks: pl.Callback) -> tuple[list[Any], list[dict[str, float | int]]]:
         module, datamodule = build_stage(cfg, cfg.algo, first_episodes.materials)
         metrics = MetricsFile(folder / "metrics.jsonl")
-        stage = fit(
-            cfg, cfg.algo, module, datamodule, name="bc", folder=folder, callbacks=[Noise(), *callbacks], loggers=[metrics]
-        )
+        stage = fit(cfg, cfg.algo, module, datamodule, name="bc", folder=folder, loggers=[metrics],
+                    callbacks=[Noise(), *callbacks])  # fmt: skip
         return [parameter.tolist() for parameter in stage.module.parameters()], metrics.rows()
 
     whole = train(tmp_path / "whole")
@@ -210,7 +209,8 @@ def interrupted(folder: Path, phase: str, number: int) -> tuple[int, str]:
         ("clone", signal.SIGTERM),
         *(pytest.param(*case, marks=pytest.mark.slow) for case in [
             ("data", signal.SIGTERM), ("data", signal.SIGINT), ("clone", signal.SIGUSR1), ("training", signal.SIGTERM),
-            ("training", signal.SIGUSR1), ("processes", signal.SIGTERM), ("validation", signal.SIGTERM), ("evaluation", signal.SIGTERM),
+            ("training", signal.SIGUSR1), ("processes", signal.SIGTERM),
+            ("validation", signal.SIGTERM), ("evaluation", signal.SIGTERM),
         ]),
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,

@@ -270,8 +270,8 @@ def test_mlflow_marks_an_interrupt(tracker, client, tmp_path):
 @pytest.mark.parametrize(("error", "most"), [(KeyboardInterrupt, 10), (RuntimeError, 300)])
 def test_who_interrupts_waits_seconds_for_an_mlflow_that_is_away(tracker, tmp_path, monkeypatch, error, most):
     asked: list[float] = []
+    monkeypatch.setattr(tracker._outbox, "flush", lambda patience: asked.append(patience) or True)
     with pytest.raises(error), tracker.run(IDENTITY, config=CONFIG, folder=tmp_path):
-        monkeypatch.setattr(tracker._outbox, "flush", lambda patience: asked.append(patience) or True)
         raise error
     assert [patience <= most for patience in asked] == [True]
 

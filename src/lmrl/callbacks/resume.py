@@ -174,8 +174,13 @@ class LeaveMidway(pl.Callback):
         signals.hold(trainer.world_size == 1 and not trainer.reload_dataloaders_every_n_epochs)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:  # noqa: ARG002
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
         """Write a checkpoint and leave, unless the epoch ends here, or numbers of this step have yet to be logged."""
         is_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         is_last = trainer.should_stop or trainer.is_last_batch

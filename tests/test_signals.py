@@ -242,6 +242,19 @@ def test_an_interrupt_while_libraries_load_is_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_other_commands_are_interrupted_too(tmp_path: Path) -> None:
+    line = ["generate", "task=maze", "task.dataset.recipe.trajectories=1000000", "task.dataset.workers=2"]
+    command = [sys.executable, "-m", "lmrl.data", *line, f"data_dir={tmp_path}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=subprocess.STDOUT, text=True)
+    while not list(tmp_path.glob(".*.parts/plan.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=100)
+    assert (process.returncode, "Traceback" in said) == (143, False), said
+
+
 def test_signals_are_heard_before_anything_is_imported_that_takes_long() -> None:
     program = "import sys, run; print(*{'hydra', 'omegaconf', 'pydantic', 'numpy', 'torch'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

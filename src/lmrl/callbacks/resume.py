@@ -171,18 +171,12 @@ class LeaveMidway(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, *unused: Any, **unused_too: Any) -> None:  # type: ignore[override]  # noqa: ARG002
         """Let a signal wait until the step is done."""
-        signals.hold(trainer.world_size == 1 and not trainer.reload_dataloaders_every_n_epochs)
+        rounds: int = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
+        signals.hold(trainer.world_size == 1 and rounds == 0)
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any, **unused_too: Any) -> None:  # type: ignore[override]  # noqa: ARG002
         """Write a checkpoint and leave, unless the epoch ends here, or numbers of this step have yet to be logged."""
-        is_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        is_step = (trainer.fit_loop.epoch_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
         is_last = trainer.should_stop or trainer.is_last_batch
         is_logged = trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         if is_step and not is_last and not is_logged and (asked := signals.received()) is not None:

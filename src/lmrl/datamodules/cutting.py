@@ -59,7 +59,7 @@ class ResumableLoader(DataLoader[Any]):
 
     _place, _skipped = 0, 0
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yield the batches of an epoch, after a resumption those that are left of it."""
         self._place, self._skipped = self._skipped, 0
         for batch in islice(super().__iter__(), self._place, None):

@@ -3,19 +3,19 @@
 import os
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from lmrl.modes import dispatch
 from lmrl.signals import ended
-from lmrl.sweeps.command import defer
+
+# Everything else is imported where Ctrl-C is one line already.
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(cfg: DictConfig) -> float:
+def main(cfg: "DictConfig") -> float:
     """Run what the configuration names, and return its objective (so that sweepers can read it)."""
+    from hydra.core.hydra_config import HydraConfig
+
     from lmrl.checks import ConfigError
     from lmrl.preflight import preflight
 
@@ -30,7 +30,7 @@ def main(cfg: DictConfig) -> float:
         sys.exit(f"error: {error}")
 
 
-def announce(cfg: DictConfig, choices: Mapping[str, str]) -> None:
+def announce(cfg: "DictConfig", choices: Mapping[str, str]) -> None:
     """Say at once what begins: the libraries take some seconds to load."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         names = " · ".join(str(choices[group]) for group in ("task", "algo", "model"))
@@ -39,9 +39,20 @@ def announce(cfg: DictConfig, choices: Mapping[str, str]) -> None:
 
 def train() -> None:
     """Run the experiment, or with `-m` the sweep, of the command line."""
+    import hydra
+
+    from lmrl.sweeps.command import defer
+
     sys.argv[1:] = defer(sys.argv[1:])
-    main()
+    hydra.main(version_base="1.3", config_path="conf", config_name="config")(main)()
+
+
+def program() -> int:
+    """Do what the command line asks for, and return the exit status."""
+    from lmrl.modes import dispatch
+
+    return dispatch(train, sys.argv[1:])
 
 
 if __name__ == "__main__":
-    sys.exit(ended(lambda: dispatch(train, sys.argv[1:])))
+    sys.exit(ended(program))

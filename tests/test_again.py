@@ -19,6 +19,7 @@ from lmrl.again import first_difference, replay
 from lmrl.checks import ConfigError
 from lmrl.commands import compose_run
 from lmrl.experiment import build_materials, load_task
+from lmrl.exported import write_player
 from lmrl.modes import dispatch
 from lmrl.policies.core import Request
 from lmrl.policies.decoding import Decoding
@@ -26,7 +27,7 @@ from lmrl.provenance import describe, differences
 from lmrl.recorded import PROVENANCE, changed_config, changed_values, find_run, provenance, run_config
 from lmrl.reload import trained_policy
 from lmrl.text.trajectory import Turn
-from lmrl.training import build_stage
+from lmrl.training import TOKENIZER, build_stage
 
 OVERRIDES = ["task=maze", "algo=ilql", "algo.module.beta=3", "hardware=cpu", "tracking.max_traces=7"]
 
@@ -106,12 +107,18 @@ def test_mistakes_are_told_in_one_line(folder: Path, tmp_path: Path, capsys: pyt
     assert "is not a finished run" in refused("mode=replay", f"run={folder}", capsys=capsys)
 
 
+def exported(module: Any, folder: Path) -> None:
+    """Export a policy as a run does."""
+    module.export(folder)
+    write_player(folder, module, task="maze", memory=1)
+
+
 def test_a_policy_is_reloaded_however_it_acts(compose: Callable, data_dir: Path, tmp_path: Path) -> None:
     """Also in a way that its method refuses to learn from, as runs of earlier versions may have."""
     cfg = compose("task=maze", "algo=ppo", f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3")
     materials = build_materials(cfg, load_task(cfg))
     module, _ = build_stage(cfg, cfg.algo, materials)
-    module.export(tmp_path / "policy")
+    exported(module, tmp_path / "policy")
     (tmp_path / "checkpoints").mkdir()
     torch.save({"state_dict": module.state_dict(), "global_step": 0}, tmp_path / "checkpoints" / "latest.ckpt")
     for changes in (["+algo.decoding.retry=false"], ["evaluation.decoding={retry: false}"]):
@@ -124,6 +131,22 @@ def test_a_policy_is_reloaded_however_it_acts(compose: Callable, data_dir: Path,
     assert trained_policy(tmp_path).act([Request(history, seed=0)])[0].text in ("up", "down")
 
 
+def test_a_run_that_was_ended_while_it_exported_is_played_from_its_checkpoint(
+    compose: Callable, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    cfg = compose("task=maze", "algo=bc", f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3")
+    module, _ = build_stage(cfg, cfg.algo, build_materials(cfg, load_task(cfg)))
+    module.codec.tokenizer.save_pretrained(tmp_path / "checkpoints" / TOKENIZER)
+    module.lm.config.save_pretrained(tmp_path / "checkpoints" / TOKENIZER)
+    torch.save({"state_dict": module.state_dict(), "global_step": 7}, tmp_path / "checkpoints" / "latest.ckpt")
+    OmegaConf.save(cfg, tmp_path / "config.yaml", resolve=True)
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "model.safetensors").write_bytes(b"half")
+    request = [Request((Turn("The goal is at 8, 6. Your current position is at 1, 1.\n", is_action=False),), seed=0)]
+    assert trained_policy(tmp_path).act(request) == module.eval().policy().act(request)
+    assert "has not finished its training: its policy is that of step 7 (latest.ckpt)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("lora", [[], ["model.lora={r: 2}"]], ids=["whole", "lora"])
 def test_a_finished_run_needs_its_base_model_no_more(
     compose: Callable, data_dir: Path, tmp_path: Path, lora: list[str]
@@ -133,7 +156,7 @@ def test_a_finished_run_needs_its_base_model_no_more(
     cfg = compose(*said, f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3")
     module, _ = build_stage(cfg, cfg.algo, build_materials(cfg, load_task(cfg)))
     folder = tmp_path / "run"
-    module.export(folder / "policy")
+    exported(module, folder / "policy")
     (folder / "checkpoints").mkdir()
     disturb(module)  # the weights of the checkpoint are not those of the base
     torch.save({"state_dict": module.state_dict(), "global_step": 0}, folder / "checkpoints" / "latest.ckpt")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,12 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import pytorch_lightning as pl
+import torch
 from conftest import ROOT
 
 from lmrl import signals
 from lmrl.signals import Interrupted
+from lmrl.tracking.core import MetricsFile
 from lmrl.training import build_stage, fit
 
 SMALL = ("task.env.max_steps=20", "task.dataset.recipe.max_moves=20", "task.dataset.recipe.trajectories=60")
@@ -69,6 +73,31 @@ def test_a_second_signal_ends_at_once_what_takes_long_to_leave() -> None:
     assert program.wait(60) == 143
 
 
+LEADER = """
+import os, subprocess, sys, time
+from lmrl import signals
+led = [subprocess.Popen(["sleep", "100"], stdin=-3, stdout=-3, stderr=-3)]
+def work():
+    signals.lead(lambda: led)
+    try:
+        print(led[0].pid, flush=True)
+        time.sleep(60)
+    finally:
+        print(len(led), flush=True)  # as Lightning's thread, which kills the leader for a child that was killed
+signals.ended(work)
+"""
+
+
+def test_the_processes_that_it_leads_end_with_the_first() -> None:
+    program = subprocess.Popen([sys.executable, "-c", LEADER], cwd=ROOT, stdout=-1, stderr=-1, text=True)
+    assert program.stdout is not None
+    led = psutil.Process(int(program.stdout.readline()))
+    program.send_signal(signal.SIGTERM)
+    left, said = program.communicate(timeout=60)
+    assert (program.returncode, left, said) == (143, "0\n", "interrupted by SIGTERM\n")
+    assert not led.is_running() or led.status() == psutil.STATUS_ZOMBIE
+
+
 class Signal(pl.Callback):
     """Sends this process a signal, at a step or at the end of an epoch, when it is validated."""
 
@@ -83,6 +112,15 @@ class Signal(pl.Callback):
         if trainer.current_epoch == self._epoch:
             os.kill(os.getpid(), self._number)
             time.sleep(60)  # as a long validation; the signal ends it
+
+
+class Noise(pl.Callback):
+    """Training that draws random numbers, as dropout does."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *unused: Any) -> None:  # type: ignore[override]
+        with torch.no_grad():
+            for parameter in pl_module.parameters():
+                parameter.add_(1e-3 * torch.randn_like(parameter))
 
 
 @pytest.mark.parametrize("moment", [{"step": 5}, {"epoch": 2}], ids=["step", "validation"])
@@ -108,12 +146,39 @@ def test_a_training_that_a_signal_ended_continues_to_the_same_end(
     assert f"continuing {tmp_path / 'broken'} from step 4\n" in capsys.readouterr().err
 
 
+def test_what_an_unfinished_epoch_has_learned_is_kept(
+    compose: Callable, first_episodes: Any, tmp_path: Path, handlers: None, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:  # fmt: skip
+    """The first epoch of a clone can take longer than a user waits; random numbers are drawn on as they were."""
+    cfg = compose("task=maze", "algo=bc", "model.lm.window=4096", "algo.steps=10", "algo.steps_per_epoch=6",
+                  "algo.accumulate=2", *RUN)  # fmt: skip
+
+    def train(folder: Path, *callbacks: pl.Callback) -> tuple[list[Any], list[dict[str, float | int]]]:
+        module, datamodule = build_stage(cfg, cfg.algo, first_episodes.materials)
+        metrics = MetricsFile(folder / "metrics.jsonl")
+        stage = fit(cfg, cfg.algo, module, datamodule, name="bc", folder=folder, loggers=[metrics],
+                    callbacks=[Noise(), *callbacks])  # fmt: skip
+        return [parameter.tolist() for parameter in stage.module.parameters()], metrics.rows()
+
+    whole = train(tmp_path / "whole")
+    for step in (1, 7):
+        monkeypatch.setattr(signals, "_first", None)
+        with pytest.raises(Interrupted):
+            train(tmp_path / "broken", Signal(signal.SIGTERM, step=step))
+    monkeypatch.setattr(signals, "_first", None)
+    assert train(tmp_path / "broken") == whole
+    assert re.findall(r"from step (\d+)", capsys.readouterr().err) == ["2", "8"]
+
+
 PHASES: dict[str, tuple[list[str], str, bool]] = {
     # further arguments, the file that shows that the phase has begun, whether a checkpoint is kept by then
     "data": (["task.dataset.recipe.trajectories=1000000", "task.dataset.workers=2"], "data/.*.parts/plan.json", False),
     "clone": (["algo.prior.steps=100000"], "data/priors/*/checkpoints/latest.ckpt", False),
     "training": (["algo.steps=100000", "algo.steps_per_epoch=2"], "runs/*/*/*/checkpoints/latest.ckpt", True),
     "validation": (["validation.repeats=100000", "validation.episodes=null"], "runs/*/*/*/metrics.jsonl", False),
+    "processes": (["hardware.devices=2", "hardware.strategy=ddp_find_unused_parameters_true", "algo.steps=100000",
+                   "algo.prior.datamodule.batch_size=8"], "runs/*/*/*/checkpoints/latest.ckpt", True),
     "evaluation": (["evaluation.repeats=100000"], "runs/*/*/*/policy/player.json", True),
 }  # fmt: skip
 
@@ -144,7 +209,8 @@ def interrupted(folder: Path, phase: str, number: int) -> tuple[int, str]:
         ("clone", signal.SIGTERM),
         *(pytest.param(*case, marks=pytest.mark.slow) for case in [
             ("data", signal.SIGTERM), ("data", signal.SIGINT), ("clone", signal.SIGUSR1), ("training", signal.SIGTERM),
-            ("training", signal.SIGUSR1), ("validation", signal.SIGTERM), ("evaluation", signal.SIGTERM),
+            ("training", signal.SIGUSR1), ("processes", signal.SIGTERM),
+            ("validation", signal.SIGTERM), ("evaluation", signal.SIGTERM),
         ]),
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,
@@ -174,3 +240,22 @@ def test_an_interrupt_while_libraries_load_is_one_line(tmp_path: Path) -> None:
     assert process.stderr.read() == "interrupted by SIGINT\n"
     assert process.wait() == 130
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_other_commands_are_interrupted_too(tmp_path: Path) -> None:
+    line = ["generate", "task=maze", "task.dataset.recipe.trajectories=1000000", "task.dataset.workers=2"]
+    command = [sys.executable, "-m", "lmrl.data", *line, f"data_dir={tmp_path}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=subprocess.STDOUT, text=True)
+    while not list(tmp_path.glob(".*.parts/plan.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=100)
+    assert (process.returncode, "Traceback" in said) == (143, False), said
+
+
+def test_signals_are_heard_before_anything_is_imported_that_takes_long() -> None:
+    program = "import sys, run; print(*{'hydra', 'omegaconf', 'pydantic', 'numpy', 'torch'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

@@ -269,6 +269,15 @@ def test_mlflow_marks_an_interrupt(tracker, client, tmp_path):
     assert run.data.tags["mlflow.note.content"].startswith("Interrupted. The same command with `resume=true`")
 
 
+@pytest.mark.parametrize(("error", "most"), [(KeyboardInterrupt, 10), (RuntimeError, 300)])
+def test_who_interrupts_waits_seconds_for_an_mlflow_that_is_away(tracker, tmp_path, monkeypatch, error, most):
+    asked: list[float] = []
+    monkeypatch.setattr(tracker._outbox, "flush", lambda patience: asked.append(patience) or True)
+    with pytest.raises(error), tracker.run(IDENTITY, config=CONFIG, folder=tmp_path):
+        raise error
+    assert [patience <= most for patience in asked] == [True]
+
+
 @pytest.mark.slow
 def test_processes_that_start_together_share_a_new_database(tmp_path):
     script = f"""

@@ -13,6 +13,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from lmrl import prior
@@ -109,7 +110,8 @@ def run_as(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]
         try:
             summary = _train_and_report(cfg, identity, task, materials, folder, log)
         except BaseException as error:
-            write_unfinished(folder, error, dataset=task.summary, **_head(identity, folder))
+            if getattr(rank_zero_only, "rank", 0) in (None, 0):  # others fail because the first one has ended
+                write_unfinished(folder, error, dataset=task.summary, **_head(identity, folder))
             raise
     if summary is None:  # another process than the first
         return float("nan"), None

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lmrl.callbacks.resume import newest_checkpoint
 from lmrl.checks import build
+from lmrl.exported import PLAYER
 from lmrl.models import tokenizer
 from lmrl.policies.core import Policy
 from lmrl.recorded import run_config
@@ -40,7 +41,7 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
         if newest is None:
             raise FileNotFoundError(f"{folder} has no checkpoint yet: continue the run first, with resume=true")
         chosen = newest[0]
-    if not saved.is_dir():
+    if not (saved / PLAYER).is_file():  # the last of its files: a run may end while it exports
         step = torch.load(chosen, map_location="cpu", weights_only=True, mmap=True)["global_step"]
         print(
             f"{folder} has not finished its training: its policy is that of step {step} ({chosen.name})",

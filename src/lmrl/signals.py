@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,6 +15,8 @@ _REPEATED = 2.0
 """Seconds within which a second signal is the same request: a terminal and a parent process may both send one."""
 
 _first: tuple["Interrupted", float] | None = None
+_held = False
+_led: list[Callable[[], list["subprocess.Popen[bytes]"]]] = []
 
 
 class Interrupted(KeyboardInterrupt):
@@ -40,6 +43,28 @@ def install() -> None:
             signal.signal(number, _interrupt)
 
 
+def lead(processes: Callable[[], list["subprocess.Popen[bytes]"]]) -> None:
+    """Let the processes of a training end with this one, the first of them.
+
+    They may wait for this one where no signal reaches them, and would take its end for an error.
+
+    Args:
+        processes: returns those that this one has started. The list is emptied when they are ended: Lightning's thread
+            that watches over it would end this process as well, before it has said what is kept.
+    """
+    _led.append(processes)
+
+
+def hold(held: bool) -> None:
+    """Let a signal wait until somebody asks whether one was `received`, instead of raising `Interrupted` at once.
+
+    Args:
+        held: whether it waits.
+    """
+    global _held
+    _held = held
+
+
 def received() -> Interrupted | None:
     """Return the interruption that is under way; `None`: no signal has come."""
     return None if _first is None else _first[0]
@@ -56,15 +81,22 @@ def ended(work: Callable[[], Any]) -> Any:
         return work()
     except KeyboardInterrupt as error:
         told = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
-        print(told, file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(told, file=sys.stderr)
         sys.exit(told.status)
 
 
 def _interrupt(number: int, frame: Any) -> None:  # noqa: ARG001
-    """Raise `Interrupted`, or end the process if it was interrupted before and is still there."""
+    """Raise `Interrupted`, unless it has to wait; end the process if it was interrupted before and is still there."""
     global _first
     if _first is None:
         _first = Interrupted(number), time.monotonic()
+        for processes in (found() for found in _led):
+            for process in processes:
+                process.kill()
+            processes.clear()
+        if _held:
+            return
         raise _first[0]
     if time.monotonic() - _first[1] > _REPEATED:
         os._exit(_first[0].status)

@@ -252,6 +252,7 @@ def _run(trainer: pl.Trainer, module: Algorithm, datamodule: Any, checkpoints: P
     # middle of whatever these are doing; requeueing in SLURM is the launcher's business. Ours raise at once.
     connector: Any = trainer._signal_connector
     connector.register_signal_handlers = lambda: None
+    signals.lead(lambda: getattr(trainer.strategy.launcher, "procs", []))
     try:
         trainer.fit(module, datamodule, ckpt_path=newest, weights_only=True)
     except SystemExit:  # what Lightning makes of an interruption, with status 1, after which it ignores Ctrl-C

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lmrl.commands import compose_run, guarded
+from lmrl.signals import ended
 
 _USAGE = """
   python -m lmrl.benchmark                            the training step and rollouts, on the maze
@@ -83,4 +84,4 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

@@ -11,6 +11,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from lmrl import signals
 from lmrl.checks import ConfigError
 
 LATEST, PREVIOUS = "latest.ckpt", "previous.ckpt"
@@ -104,7 +105,7 @@ def resumable(seed: int, steps: int, folder: Path, monitor: str | None) -> list[
         keepers.insert(
             0, MovableCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **common)
         )
-    return [Reseed(seed=seed), EndAtStep(steps=steps), *keepers]
+    return [Reseed(seed=seed), EndAtStep(steps=steps), LeaveMidway(folder=folder), *keepers]
 
 
 class MovableCheckpoint(ModelCheckpoint):
@@ -134,10 +135,63 @@ class Reseed(pl.Callback):
 
     def __init__(self, *, seed: int) -> None:
         self._seed = seed
+        self._random: torch.Tensor | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Draw on where an epoch was left; one that begins is seeded anew."""
+        if self._random is not None:
+            torch.set_rng_state(self._random)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep what torch draws from."""
+        return {"random": torch.get_rng_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember what torch drew from."""
+        self._random = state_dict["random"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Derive the epoch's seed from the run's, the epoch and the rank."""
         torch.manual_seed(self._seed * 1_000_003 + trainer.current_epoch * 1_009 + trainer.global_rank)
+
+
+class LeaveMidway(pl.Callback):
+    """Leave a training that a signal ends at its next optimizer step, with a checkpoint, instead of anywhere.
+
+    One process with data that stay as they are can continue from the middle of an epoch. Others continue from the end
+    of the one before: a round of episodes cannot be played again with the policy of its beginning, and the processes of
+    a training do not learn of the signal at the same step.
+
+    Args:
+        folder: where checkpoints go.
+    """
+
+    def __init__(self, *, folder: Path) -> None:
+        self._latest = folder / LATEST
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *unused: Any, **unused_too: Any) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Let a signal wait until the step is done."""
+        rounds: int = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
+        signals.hold(trainer.world_size == 1 and rounds == 0)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any, **unused_too: Any) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Write a checkpoint and leave, unless the epoch ends here, or numbers of this step have yet to be logged."""
+        is_step = (trainer.fit_loop.epoch_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        is_last = trainer.should_stop or trainer.is_last_batch
+        is_logged = trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        if is_step and not is_last and not is_logged and (asked := signals.received()) is not None:
+            trainer.save_checkpoint(self._latest)
+            raise asked
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Leave before anything else is done: validation may take long."""
+        signals.hold(False)
+        if (asked := signals.received()) is not None:
+            raise asked
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """Let signals end whatever follows at once."""
+        signals.hold(False)
 
 
 class EndAtStep(pl.Callback):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lmrl.commands import guarded
 from lmrl.coverage import heard
 from lmrl.envs.parts.heard import Heard
+from lmrl.signals import ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,4 +45,4 @@ def _failure(tried: Heard) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lmrl.commands import compose_task, guarded
+from lmrl.signals import ended
 
 _USAGE = """
   python -m lmrl.data generate task=maze                       make the data of a task
@@ -154,4 +155,4 @@ def _importer(task: Any, file: Path) -> Callable[..., Any]:
 _COMMANDS = {"generate": _generate, "inspect": _inspect, "export": _export, "import": _import}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

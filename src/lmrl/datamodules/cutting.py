@@ -1,7 +1,8 @@
 """Episodes to training rows, and batches of rows to Lightning: what fixed and collected episodes have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -53,6 +54,27 @@ def cut(
     return episodes
 
 
+class ResumableLoader(DataLoader[Any]):
+    """A loader that knows its place in an epoch, which Lightning keeps in checkpoints."""
+
+    _place, _skipped = 0, 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yield the batches of an epoch, after a resumption those that are left of it."""
+        self._place, self._skipped = self._skipped, 0
+        for batch in islice(super().__iter__(), self._place, None):
+            self._place += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many batches of the epoch have been served."""
+        return {"place": self._place % max(1, len(self))}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next epoch begin where another loader was."""
+        self._skipped = state["place"]
+
+
 def loader(rows: Rows, batches: Sampler[list[int]], codec: Codec) -> DataLoader[Any]:
     """Return the loader of training batches.
 
@@ -61,7 +83,7 @@ def loader(rows: Rows, batches: Sampler[list[int]], codec: Codec) -> DataLoader[
         batches: yields the rows of each batch.
         codec: the tokenizer.
     """
-    return DataLoader(
+    return ResumableLoader(
         rows,
         sampler=batches,  # where Lightning looks for `set_epoch`; each of its items is a whole batch
         batch_size=None,

@@ -11,7 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from lmrl.datamodules.cutting import Episodes, cut, loader
+from lmrl.datamodules.cutting import Episodes, ResumableLoader, cut, loader
 from lmrl.datamodules.replay import Replay
 from lmrl.datamodules.sampling import EpochSampler, Mixed, Rows
 from lmrl.envs.core import TextEnv
@@ -127,7 +127,7 @@ class OnlineDataModule(pl.LightningDataModule):
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         number = progress.processed
         if number >= (self.trainer.max_epochs or math.inf):  # a resumed training that was at its end plays no more
-            return DataLoader(Rows([]), batch_sampler=[])
+            return ResumableLoader(Rows([]), batch_sampler=[])
         if self._round != number or self._rows is None:
             self._rows, self._round = self._collect(number), number
         return loader(self._rows, self._batches(self._rows), self._codec)

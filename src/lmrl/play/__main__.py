@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmrl.commands import compose_task, guarded
+from lmrl.signals import ended
 
 _USAGE = """
   python -m lmrl.play task=wordle                              play an episode yourself
@@ -221,4 +222,4 @@ def _save(task: Any, options: argparse.Namespace, seed: int, episodes: Sequence[
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lmrl.commands import guarded
+from lmrl.signals import ended
 
 _USAGE = """
   python -m lmrl.report                                        everything under runs/
@@ -73,4 +74,4 @@ def _report(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

@@ -25,6 +25,8 @@ from lmrl.tracking.outbox import Outbox
 STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 PATIENCE = 300.0
 """Seconds that the end of a run waits for an MLflow that does not answer."""
+BRIEF = 5.0
+"""The same for an interrupted run, which a scheduler may kill soon."""
 
 
 class RunLogger(MLFlowLogger):
@@ -195,9 +197,10 @@ class MLflowTracker(Tracker):
             self.log_note("Interrupted. The same command with `resume=true` continues it.")
         self._outbox.put(lambda: self._client.set_tag(self.run_id, "status", said))
         self._outbox.put(lambda: self._client.set_terminated(self.run_id, STATUS[said]))
-        if self._is_away or not self._outbox.flush(PATIENCE):
+        patience = BRIEF if said == "interrupted" else PATIENCE
+        if self._is_away or not self._outbox.flush(patience):
             print(
-                f"MLflow did not answer for {PATIENCE:.0f} s, so run {self.run_id} is incomplete there. All of it is "
+                f"MLflow did not answer for {patience:.0f} s, so run {self.run_id} is incomplete there. All of it is "
                 "in the run's folder, from which `python -m lmrl.report` reads",
                 file=sys.stderr,
             )

@@ -8,7 +8,7 @@ import torch
 from architectures import build
 from worlds import Sights, byte_level, language_policy
 
-from lmrl.models import backbone
+from lmrl.models import backbone, loading
 from lmrl.models.probe import probe
 from lmrl.models.window import readable
 from lmrl.policies.exactness import check_log_probs
@@ -113,10 +113,10 @@ def test_a_model_is_probed_when_it_is_loaded_and_once(tmp_path: Path, monkeypatc
     CODEC.tokenizer.save_pretrained(tmp_path / "bloom")
     build("bloom", CODEC.size).save_pretrained(tmp_path / "bloom")
     with pytest.raises(ValueError, match=r"^BloomForCausalLM cannot be used: "):
-        backbone.pretrained(CODEC, path=str(tmp_path / "bloom"))
+        loading.pretrained(CODEC, path=str(tmp_path / "bloom"))
     build("gpt2", CODEC.size, n_positions=72).save_pretrained(tmp_path / "gpt2")
-    backbone.pretrained(CODEC, path=str(tmp_path / "gpt2"))
+    loading.pretrained(CODEC, path=str(tmp_path / "gpt2"))
     monkeypatch.setattr("lmrl.models.probe._objection", lambda *_: pytest.fail("probed again"))
     before = torch.random.get_rng_state()
-    assert backbone.pretrained(CODEC, path=str(tmp_path / "gpt2")).training
+    assert loading.pretrained(CODEC, path=str(tmp_path / "gpt2")).training
     assert torch.equal(before, torch.random.get_rng_state())

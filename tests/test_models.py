@@ -13,7 +13,7 @@ from worlds import CODECS, byte_level, save_pretrained_model
 from lmrl.checks import ConfigError, check_config
 from lmrl.datamodules.sampling import EpochSampler
 from lmrl.experiment import build_materials, load_task
-from lmrl.models import backbone
+from lmrl.models import backbone, loading
 from lmrl.models.heads import ValueHead
 from lmrl.models.tokenizer import build, load
 from lmrl.policies.core import Request
@@ -56,8 +56,8 @@ def test_any_architecture_trains_acts_and_comes_back(
 
     module.export(tmp_path / "export")
     codec = load(path=str(tmp_path / "export"))
-    prior = backbone.pretrained(codec, path=str(tmp_path / "export"))
-    critic = backbone.pretrained(codec, path=str(tmp_path / "export" / "critic"))
+    prior = loading.pretrained(codec, path=str(tmp_path / "export"))
+    critic = loading.pretrained(codec, path=str(tmp_path / "export" / "critic"))
     for ours, theirs in ((module.prior, prior), (module.lm, critic)):
         with torch.no_grad():
             torch.testing.assert_close(
@@ -79,7 +79,7 @@ def test_adapters_train_little_and_leave_the_rest_alone(compose: Callable, data_
         optimizer.step()
     assert all(torch.equal(p, frozen[name]) for name, p in module.lm.named_parameters() if name in frozen)
     module.export(tmp_path / "export")
-    merged = backbone.pretrained(module.codec, path=str(tmp_path / "export" / "critic"))
+    merged = loading.pretrained(module.codec, path=str(tmp_path / "export" / "critic"))
     with torch.no_grad():
         torch.testing.assert_close(
             backbone.hidden_states(merged, batch.tokens), backbone.hidden_states(module.lm, batch.tokens),
@@ -91,7 +91,7 @@ def test_a_pad_token_is_added_with_room_in_the_model(tmp_path: Path) -> None:
     source = save_pretrained_model(tmp_path / "llama", "llama", pad_token=False)
     codec = load(path=str(source))
     assert codec.pad_id == codec.size - 1
-    lm = backbone.pretrained(codec, path=str(source))
+    lm = loading.pretrained(codec, path=str(source))
     assert lm.get_input_embeddings().num_embeddings >= codec.size
 
 

@@ -16,7 +16,7 @@ from worlds import Sights, byte_level, disturb, random_lm, split_bytes
 from lmrl.checks import ConfigError
 from lmrl.datamodules.online import OnlineDataModule
 from lmrl.hardware import resolve_precision
-from lmrl.models import backbone, tokenizer
+from lmrl.models import backbone, loading, tokenizer
 from lmrl.models.cache import evaluation
 from lmrl.models.heads import ValueHead
 from lmrl.modules.archer import ArCHer
@@ -61,14 +61,14 @@ def low(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_new_row_is_as_likely_as_the_others(low: Path) -> None:
     codec = tokenizer.load(path=str(low))
-    lm: Any = backbone.pretrained(codec, path=str(low))
+    lm: Any = loading.pretrained(codec, path=str(low))
     assert lm.get_output_embeddings().weight.shape[0] == codec.size == codec.pad_id + 1
     with torch.no_grad():
         logits = lm(input_ids=torch.arange(5, 25)[None]).logits[0]
     known = logits[:, : codec.pad_id]
     assert float(known.mean()) == pytest.approx(OFFSET, abs=1)
     torch.testing.assert_close(logits[:, codec.pad_id], known.mean(-1), atol=0.05, rtol=0)
-    again: Any = backbone.pretrained(codec, path=str(low))
+    again: Any = loading.pretrained(codec, path=str(low))
     assert torch.equal(again.get_output_embeddings().weight, lm.get_output_embeddings().weight)
 
 
@@ -85,7 +85,7 @@ IMITATE: dict[str, Callable[..., Any]] = {
 def test_imitation_begins_with_the_probabilities_that_were_acted_with(name: str, lora: dict | None, low: Path) -> None:
     """Over all ids, or with a row that was never trained, the loss would be about 33 nats more."""
     codec = tokenizer.load(path=str(low))
-    lm: Any = backbone.pretrained(codec, path=str(low), lora=lora)
+    lm: Any = loading.pretrained(codec, path=str(low), lora=lora)
     with torch.no_grad():  # whatever the new row is: nobody says it
         lm.get_output_embeddings().weight[codec.pad_id, 0] = 0.0
     module = IMITATE[name](lm=lambda: lm, codec=codec, **COMMON)
@@ -101,7 +101,7 @@ def test_imitation_begins_with_the_probabilities_that_were_acted_with(name: str,
 
 def test_dpo_and_a_reranker_read_the_probabilities_that_were_acted_with(low: Path) -> None:
     codec = tokenizer.load(path=str(low))
-    module: Any = DPO(lm=lambda: backbone.pretrained(codec, path=str(low)), codec=codec, beta=0.1, **COMMON)
+    module: Any = DPO(lm=lambda: loading.pretrained(codec, path=str(low)), codec=codec, beta=0.1, **COMMON)
     played = rollout(Sights, module.sampler(), [Start(seed) for seed in range(4)], memory=None)
     with torch.no_grad():
         module.lm.get_output_embeddings().weight[codec.pad_id, 0] = 0.0
@@ -230,7 +230,7 @@ def drops(folder: Path, family: str) -> Path:
 @pytest.mark.parametrize("family", ["opt", "xglm"])
 def test_without_dropout_the_first_ratios_are_one(family: str, tmp_path: Path) -> None:
     codec, folder = byte_level(), drops(tmp_path, family)
-    module = PPO(lm=lambda: backbone.pretrained(codec, path=str(folder)), codec=codec, gamma=0.9, **COMMON)
+    module = PPO(lm=lambda: loading.pretrained(codec, path=str(folder)), codec=codec, gamma=0.9, **COMMON)
     assert module.lm.training
     played = rollout(Sights, RandomPolicy(actions=["one\n", "three\n"]), [Start(i) for i in range(6)], memory=None)
     batch = collate(module.prepare(rows_of(played, codec)), pad_id=codec.pad_id)
@@ -244,12 +244,12 @@ def test_dropout_that_is_asked_for_takes_place(tmp_path: Path) -> None:
     tokens = torch.arange(5, 30)[None]
 
     def differ(**options: Any) -> bool:
-        lm = backbone.pretrained(codec, path=str(folder), **options)
+        lm = loading.pretrained(codec, path=str(folder), **options)
         return not torch.equal(*(backbone.hidden_states(lm, tokens) for _ in range(2)))
 
     assert [differ(), differ(dropout=0.2), differ(dropout=None)] == [False, True, True]
     with pytest.raises(ValueError, match=r"^model\.lora\.lora_dropout=0\.1 contradicts model\.lm\.dropout=0"):
-        backbone.pretrained(codec, path=str(folder), lora={**LORA, "lora_dropout": 0.1})
+        loading.pretrained(codec, path=str(folder), lora={**LORA, "lora_dropout": 0.1})
     assert differ(dropout=None, lora={**LORA, "lora_dropout": 0.1})
 
 

@@ -247,7 +247,7 @@ INSIDE: Mapping[tuple[str, str], Kind] = {
     ("lmrl.policies.partners.EndpointPartner", "prompt"): _PARTNER_PROMPT,
     ("lmrl.policies.partners.LocalPartner", "prompt"): _PARTNER_PROMPT,
     ("lmrl.policies.partners.LocalPartner", "sampling"): Part(optional=True, target=_DECODING),
-    ("lmrl.models.backbone.pretrained", "lora"): _LORA,
+    ("lmrl.models.loading.pretrained", "lora"): _LORA,
     ("lmrl.models.optim.Muon", "betas"): _BETAS,
     ("lmrl.sweeps.slurm.Slurm", "parameters"): Block(
         {

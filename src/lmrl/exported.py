@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from lmrl.evaluation import Evaluation
 from lmrl.files import write_text
 from lmrl.models import tokenizer
-from lmrl.models.backbone import lm_logits, pretrained, trunk
+from lmrl.models.backbone import lm_logits, trunk
 from lmrl.models.critic import Critic, load_critic
+from lmrl.models.loading import pretrained
 from lmrl.policies.conditioned import Conditioned, ReturnToGo
 from lmrl.policies.core import Policy
 from lmrl.policies.decoding import Decoding, GuidedLogits

@@ -24,7 +24,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lmrl import __version__
 from lmrl.files import open_to_readers
-from lmrl.models import backbone
+from lmrl.models import loading
 from lmrl.summary import write_json
 from lmrl.tracking.core import MetricsFile
 from lmrl.training import Materials, build_stage, fit
@@ -151,4 +151,4 @@ def _train(cfg: DictConfig, stage: DictConfig, kind: str, materials: Materials, 
 def from_folder(materials: Materials, folder: Path, cfg: DictConfig) -> Materials:
     """Return the materials of a stage that begins with the weights in a folder."""
     lora = cfg.model.get("lora")
-    return replace(materials, lm=partial(backbone.pretrained, materials.codec, path=str(folder.resolve()), lora=lora))
+    return replace(materials, lm=partial(loading.pretrained, materials.codec, path=str(folder.resolve()), lora=lora))

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lmrl.models.backbone import pretrained, save, vocabulary, width
+from lmrl.models.backbone import save, vocabulary, width
 from lmrl.models.heads import ValueHead
+from lmrl.models.loading import pretrained
 from lmrl.text.codec import Codec
 
 HEADS = "heads.safetensors"

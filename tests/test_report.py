@@ -602,7 +602,8 @@ def test_unreadable_lines_and_numbers_do_not_stop_a_report(folder):
     assert found.x.tolist() == [2]
 
 
-def test_runs_come_from_an_mlflow_store_as_from_folders(folder, tmp_path):
+def test_runs_come_from_an_mlflow_store_as_from_folders(folder, tmp_path, monkeypatch):
+    from lmrl.mlflow_store import PARENT
     from lmrl.report.store import runs_in_store
     from lmrl.tracking import RunIdentity
     from lmrl.tracking.mlflow import MLflowTracker
@@ -619,6 +620,16 @@ def test_runs_come_from_an_mlflow_store_as_from_folders(folder, tmp_path):
             log.log_results(summary)
             for name in ("summary.json", "transcripts.jsonl"):
                 log.log_file(path / name)
+    # Another evaluation of the last run, which would change its mean.
+    again = tmp_path / "again"
+    again.mkdir()
+    write_json({**summary, "eval": {**summary["eval"], "return_mean": 7.0}}, again / "summary.json")
+    write_json({"run": "elsewhere", "changes": ["evaluation.repeats=1"]}, again / "changes.json")
+    with monkeypatch.context() as environment:
+        environment.setenv(PARENT, json.loads((path / "mlflow.json").read_text())["run_id"])
+        with tracker.run(RunIdentity("toy", "bc", "tiny", 1, "other"), config=config, folder=again) as log:
+            for name in ("summary.json", "changes.json"):
+                log.log_file(again / name)
     with (
         pytest.raises(KeyboardInterrupt),
         tracker.run(RunIdentity("toy", "bc", "tiny", 2, "abcdef"), config={}, folder=tmp_path / "left"),
@@ -626,17 +637,21 @@ def test_runs_come_from_an_mlflow_store_as_from_folders(folder, tmp_path):
         raise KeyboardInterrupt
     [group], [apart] = group_runs(runs_in_store(uri, experiments=["lmrl/toy"]))
     assert (result_of(group).seeds, result_of(group).returns.value) == ((0, 1), -1.5)
+    [other] = group.evaluations
+    assert (other.seed, other.changes, other.results["return_mean"]) == (1, ("evaluation.repeats=1",), 7)
     assert [dict(row) for row in group.runs[1].rows] == [{"step": 4, "eval/score": 10.0}]
     assert best_and_worst(group)[0].total == -1
     assert (apart.seed, apart.reason) == (2, "interrupted before its first logged step")
-    [only] = runs_in_store(uri, filter="tags.seed = '1'")
-    assert only.seed == 1
-    assert [run.seed for run in runs_in_store(uri, run_ids=[only.run_id])] == [1]
+    [only] = runs_in_store(uri, filter="tags.seed = '0'")
+    assert only.seed == 0
+    assert [run.seed for run in runs_in_store(uri, run_ids=[only.run_id])] == [0]
     with pytest.raises(ValueError, match="--experiment lmrl/none: the store has"):
         runs_in_store(uri, experiments=["lmrl/none"])
     # The same runs in folders and in the store count once.
     assert main([str(folder.root), "--mlflow", uri, "--to", str(tmp_path / "out")]) == 0
-    assert len(Page((tmp_path / "out" / "report.html").read_text()).tables["commands"]) == 1 + 2
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert len(page.tables["commands"]) == 1 + 2
+    assert [row[1:3] for row in page.tables["sortable evaluations"][1:]] == [["1", "evaluation.repeats=1"]]
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ all:  ## Everything the continuous integration does
 	.ci/run
 
 ui:  ## Browse runs, episodes and pictures
+	@echo 'Open http://localhost:5000/#/experiments?workflowType=machine_learning'
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false uv run mlflow ui --workers 1 --backend-store-uri sqlite:///mlflow.db
 
 pin:  ## Move to the newest versions that fit together

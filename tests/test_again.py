@@ -178,6 +178,7 @@ def test_help_names_every_choice(capsys: pytest.CaptureFixture) -> None:
 def test_an_unknown_id_names_the_store(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is not in sqlite:///.*tracking\.tracking_uri"):
         find_run("0" * 32, f"sqlite:///{tmp_path}/mlflow.db")
+    assert list(tmp_path.iterdir()) == [], "looking for a run makes no store"
 
 
 def test_what_may_change_numbers_is_told() -> None:

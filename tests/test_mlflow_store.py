@@ -2,11 +2,14 @@
 
 import base64
 import json
+import os
 import random
+import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 import zlib
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,11 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from test_tracking import CONFIG, EVALUATION, IDENTITY, SUMMARY
 
+from lmrl.again import _track
 from lmrl.mlflow_moved import HOME_TAG, follow
-from lmrl.mlflow_store import Store, connect
+from lmrl.mlflow_store import PARENT, PARENT_TAG, Store, connect
 from lmrl.recorded import find_run
 from lmrl.report.store import runs_in_store
-from lmrl.tracking.facts import flatten, rounded, task_note
 from lmrl.tracking.mlflow import MLflowTracker
 
 CONNECT = sqlite3.connect
@@ -77,23 +80,52 @@ def test_ids_do_not_come_from_the_generator_that_a_run_seeds(project: Path) -> N
     assert not kept & of_the_seed
 
 
-def test_tags_say_which_runs_can_be_compared(project: Path) -> None:
+def test_tags_say_which_runs_can_be_compared(project: Path, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{shutil.copytree(project, tmp_path / 'project')}/mlflow.db")
     [experiment] = [one for one in client.search_experiments() if one.name == "lmrl/toy"]
     found = {Path(run.data.tags["output_folder"]).name: run.data.tags
              for run in client.search_runs([experiment.experiment_id])}  # fmt: skip
     assert (found["first"]["comparable"], found["first"]["changed"]) == ("true", "algo.lr")
+    assert (found["first"]["experiment"], found["second"]["changed"]) == ("none", "nothing")
     assert (found["second"]["comparable"], found["second"]["experiment"]) == ("false", "smoke")
     assert found["first"]["configuration"] == found["second"]["configuration"]
     view = json.loads(experiment.tags["mlflow.sharedViewState.methods"])
     state = json.loads(zlib.decompress(base64.b64decode(view["state"].removeprefix("deflate;"))))
     assert view["name"] == "Methods, best first"
+    stopped = client.create_run(experiment.experiment_id, tags={"comparable": "true"})
+    client.set_terminated(stopped.info.run_id, "KILLED")
     shown = client.search_runs([experiment.experiment_id], state["searchFilter"])
     assert [Path(run.data.tags["output_folder"]).name for run in shown] == ["first"]
     assert [key["groupByData"] for key in state["groupBy"]["groupByKeys"]] == ["algo", "configuration"]
     assert state["orderByKey"] == "metrics.`score`"
+
+
+@pytest.mark.parametrize("sweep", [None, "a" * 32])
+def test_another_evaluation_is_recorded_below_its_run_and_nothing_after_it_is(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: str | None
+) -> None:
+    if sweep:
+        monkeypatch.setenv(PARENT, sweep)
+    else:
+        monkeypatch.delenv(PARENT, raising=False)
+    run = shutil.copytree(project, tmp_path / "project") / "runs" / "first"
+    place = run / "evaluations" / "abc"
+    place.mkdir(parents=True)
+    for name in ("summary.json", "transcripts.jsonl", "changes.json", "provenance.json"):
+        (place / name).write_text("{}")
+    settings = {
+        "tracking_uri": f"sqlite:///{tmp_path}/project/mlflow.db",
+        "artifacts": f"{tmp_path}/project/mlartifacts",
+    }
+    tracking = {"_target_": "lmrl.tracking.mlflow.MLflowTracker", "max_traces": 0, **settings}
+    cfg = OmegaConf.create({"seed": 0, "task": {"memory": 1}, "tracking": tracking})
+    _track(run, place, CONFIG, cfg, SUMMARY, EVALUATION)
+    assert os.environ.get(PARENT) == sweep
+    above = json.loads((run / "mlflow.json").read_text())["run_id"]
+    recorded = json.loads((place / "mlflow.json").read_text())["run_id"]
+    assert connect(settings["tracking_uri"]).get_run(recorded).data.tags[PARENT_TAG] == above
 
 
 def test_a_copied_project_writes_into_itself_and_keeps_its_episodes(project: Path, tmp_path: Path) -> None:
@@ -159,30 +191,16 @@ def test_files_elsewhere_stay_there(tmp_path: Path) -> None:
     assert client.get_experiment(found).artifact_location == (tmp_path / "disk" / "lmrl" / "toy").as_uri()
 
 
-def test_numbers_are_rounded_as_people_read_them() -> None:
-    assert [rounded(value) for value in (-6.840000152587891, 99.99671743, 1234567, 2.0e-7, 0.1)] == [
-        -6.84, 99.9967, 1234567, 2.0e-7, 0.1,
-    ]  # fmt: skip
-    assert str(rounded(float("nan"))) == "nan"
-
-
-def resolved(cfg: Any) -> dict[str, Any]:
-    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
-
-
-def test_parameters_are_what_runs_can_be_compared_by(compose: Callable) -> None:
-    names = set(dict(flatten(resolved(compose("task=guess_my_city", "algo=ppo")))))
-    assert {"seed", "algo.module.clip", "algo.steps", "hardware.precision", "task.memory"} <= names
-    noise = ("task.paper", "task.prompt", "task.players", "task.dataset.published", "tracking", "launcher", "data_dir",
-             "runs_dir", "task.dataset.root", "task.partner_prompt", "task.importer")  # fmt: skip
-    assert not [name for name in names if name.startswith(noise)]
-
-
-def test_a_tasks_note_has_the_published_numbers(compose: Callable) -> None:
-    note = task_note(resolved(compose("task=maze", "algo=bc")))
-    assert "maze" in note.splitlines()[0].lower()
-    assert "| ilql | -6.97 | 99.9 |" in note
-    assert "*Methods, best first*" in note
+def test_a_task_is_described_also_where_a_sweep_came_first(project: Path, tmp_path: Path) -> None:
+    """A sweep's own run knows no task's configuration; what people have written since stays."""
+    store = Store.named(
+        f"sqlite:///{shutil.copytree(project, tmp_path / 'p')}/mlflow.db", str(tmp_path / "p/mlartifacts")
+    )
+    _, found = store.open("lmrl/other")
+    for said in ("first", "second"):
+        client, again = store.open("lmrl/other", lambda created, said=said: f"{said} of {created}")
+        assert again == found
+        assert client.get_experiment(found).tags["mlflow.note.content"] == f"first of {found}"
 
 
 def test_an_address_opens_model_training_and_the_view() -> None:
@@ -206,3 +224,26 @@ def test_a_store_may_be_in_any_folder(project: Path, tmp_path: Path, name: str) 
     assert find_run(run_id, f"sqlite:///{copied}/mlflow.db") == copied / "runs" / "third"
     assert len(runs_in_store(f"sqlite:///{copied}/mlflow.db")) == 3
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_mlflow_is_never_imported_before_it_is_told_to_send_nothing() -> None:
+    """It starts its telemetry when it is imported, so whoever imports it imports what forbids that before."""
+    users = [
+        path for path in (ROOT / "src").rglob("*.py") if re.search(r"^ *(from|import) mlflow", path.read_text(), re.M)
+    ]
+    assert len(users) >= 5
+    heads = {path: path.read_text().split("\nclass ")[0].split("\ndef ")[0] for path in users}
+    # Episodes are written by the tracker alone.
+    others = {"mlflow_store.py", "episodes.py"}
+    assert [
+        path.name
+        for path, head in heads.items()
+        if "from lmrl.mlflow_store import" not in head and path.name not in others
+    ] == []
+    assert [path.name for path, head in heads.items() if re.search(r"^(from|import) mlflow", head, re.M)] == []
+    script = (
+        "import os, sys, lmrl.sweeps.parent; print('mlflow' in sys.modules, os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "true"]

@@ -36,6 +36,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ("hardware=fsdp", "hardware.strategy=fsdp needs a GPU, and there is none here: hardware=fsdp2"),
         ("hardware.accelerator=tpu", "hardware.accelerator must be"),
         ("hardware.precision=foo", "hardware.precision must be"),
+        ("hardware.precision=bf16-true", "hardware.precision=bf16-true keeps the weights themselves in 16 bits"),
         ("hardware.strategy=foo", "hardware.strategy must be"),
         ("seed=99999999999", "seed must be less than 4294967296"),
         ("algo.gradient_clip=-1", "algo.gradient_clip must be greater than 0, got -1"),

@@ -1,7 +1,6 @@
 """Re-evaluate a finished run, or replay it and compare all numbers."""
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from lmrl.evaluation import Evaluation
 from lmrl.experiment import build_policy, evaluation_env, final_evaluation, is_trained, run_as
 from lmrl.files import write_text
 from lmrl.hardware import quiet_libraries, set_threads
-from lmrl.mlflow_store import PARENT
+from lmrl.mlflow_store import below
 from lmrl.provenance import describe, differences
 from lmrl.recorded import PROVENANCE, changed_config, changes_of, provenance
 from lmrl.reload import trained_policy
@@ -141,10 +140,9 @@ def _track(
 ) -> dict[str, str]:
     """Record an evaluation in the tracker, in MLflow as a run below the one that it evaluates; return where it is."""
     note = folder / "mlflow.json"
-    if note.exists():
-        os.environ[PARENT] = json.loads(note.read_text(encoding="utf-8"))["run_id"]
+    run_id = json.loads(note.read_text(encoding="utf-8"))["run_id"] if note.exists() else None
     identity = RunIdentity(summary["task"], summary["algo"], summary["model"], cfg.seed, config_hash(dict(config)))
-    with instantiate(cfg.tracking).run(identity, config=config, folder=place, resume=False) as log:
+    with below(run_id), instantiate(cfg.tracking).run(identity, config=config, folder=place, resume=False) as log:
         log.log_results(summary)
         for path in (place / "summary.json", place / "transcripts.jsonl", place / "changes.json", place / PROVENANCE):
             log.log_file(path)

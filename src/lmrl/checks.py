@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from lmrl.data_needs import unlearnable
 from lmrl.faults import declared, faults, is_path
@@ -24,6 +24,8 @@ def check_config(cfg: DictConfig) -> None:
     expand_home(cfg)
     try:
         config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} is missing: set {error.full_key}=...") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'the configuration'}: {str(error).splitlines()[0]}") from error
     data = OmegaConf.select(cfg, "task.dataset")

@@ -161,7 +161,7 @@ HARDWARE = Block(
         "devices": _Devices,
         "num_nodes": Annotated[int, Field(ge=1, le=10_000)],
         "strategy": Literal["auto", "ddp", "ddp_find_unused_parameters_true", "fsdp", "fsdp2"],
-        "precision": Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"],
+        "precision": Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true"],
         "threads": _MaybeProcesses,
         "activation_checkpointing": bool,
         "compile": bool,

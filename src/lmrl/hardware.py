@@ -19,15 +19,8 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from lmrl.checks import ConfigError
-from lmrl.equipment import cores, own_threads
+from lmrl.equipment import cores, own_threads, why_too_coarse
 from lmrl.functional import like
-
-_HALVES = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
-"""Lightning's precisions whose weights have at most 16 bits.
-
-In bfloat16 .9 + .005 * (1 - .9) is .9: a target that follows at the paper's rate never moves; and Adam at a learning
-rate of 1e-4 moves no weight above .05.
-"""
 
 
 def set_threads(threads: int | None, processes: int = 1) -> int:
@@ -73,11 +66,8 @@ def resolve_precision(precision: str) -> str:
     Raises:
         ConfigError: the weights themselves would have 16 bits or fewer.
     """
-    if str(precision) in _HALVES:
-        raise ConfigError(
-            f"hardware.precision={precision} keeps the weights themselves in 16 bits, which round small steps of the "
-            "optimizer and of target networks away: use bf16-mixed, which computes as fast with weights of 32 bits"
-        )
+    if (reason := why_too_coarse(str(precision))) is not None:
+        raise ConfigError(reason)
     if precision != "auto":
         return precision
     has_gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported()

@@ -24,11 +24,14 @@ COMMAND = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1"
 """Starts MLflow's interface, without the processes that it starts for language models as judges."""
 VIEW = "methods"
 """The name of a ready view of each experiment: `&viewStateShareKey=methods` behind the experiment's address."""
+_KIND = "?workflowType=machine_learning"  # else the interface shows what belongs to chat applications
 _PASSWORD = re.compile(r":[^:@/]+@")
 PARENT = "LMRL_PARENT_RUN"
 """The environment variable in which the job of a sweep finds the sweep's own run."""
 PARENT_TAG = "mlflow.parentRunId"
 """MLflow's own tag, by which it shows runs under another one."""
+NOTE_TAG = "mlflow.note.content"
+"""MLflow's own tag, which it shows as the description of a run or an experiment."""
 ENVIRONMENT = {
     # Nothing about a run may leave the machine unasked.
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -51,11 +54,10 @@ _ALWAYS = {
 """The same, whatever the user has set."""
 
 
-def prepare_environment() -> None:
-    """Set what MLflow reads when it is imported."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    os.environ.update(_ALWAYS)
+# Here and not in a function: MLflow reads them when it is imported, which every module that uses it does on its own.
+for _name, _value in ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+os.environ.update(_ALWAYS)
 
 
 def reader(tracking_uri: str) -> Any:
@@ -101,12 +103,12 @@ class Store:
             return cls(tracking_uri, place)
         return cls(sqlite_uri(Path(tracking_uri.removeprefix(SQLITE)).resolve()), place)
 
-    def open(self, experiment: str, note: Callable[[], str] = str) -> tuple[Any, str]:
+    def open(self, experiment: str, note: Callable[[str], str] | None = None) -> tuple[Any, str]:
         """Connect, and find or create an experiment.
 
         Args:
             experiment: its name.
-            note: makes what people read above the runs of a new one.
+            note: makes from its id what people read above its runs, where nothing is said yet.
 
         Returns:
             MLflow's client, and the experiment's id.
@@ -123,7 +125,7 @@ class Store:
 
     def pages(self, experiment_id: str, run_id: str) -> dict[str, str]:
         """Return what to type, and what to open then, to see a run and to compare it with the task's other ones."""
-        runs, kind = f"/#/experiments/{experiment_id}/runs", "?workflowType=machine_learning"
+        runs, kind = f"/#/experiments/{experiment_id}/runs", _KIND
         home, command = self.tracking_uri.rstrip("/"), {}
         if self.artifacts is not None:
             shown = _PASSWORD.sub(":...@", self.tracking_uri)
@@ -134,7 +136,7 @@ class Store:
             command = {"MLflow": f"{COMMAND} --backend-store-uri {shlex.quote(shown)}"}
         return command | {
             "this run": f"{home}{runs}/{run_id}{kind}",
-            "all methods": f"{home}{runs}{kind}&viewStateShareKey={VIEW}",
+            "all methods": f"{home}/{view_link(experiment_id)}",
         }
 
     @property
@@ -143,25 +145,36 @@ class Store:
         is_file = self.tracking_uri.startswith(SQLITE)
         return Path(unquote(self.tracking_uri.removeprefix(SQLITE))) if is_file else None
 
-    def _open(self, experiment: str, note: Callable[[], str]) -> tuple[Any, str]:
+    def _open(self, experiment: str, note: Callable[[str], str] | None) -> tuple[Any, str]:
         """Connect while no other process creates the database."""
         # It would announce at the end of the program that it flushes what has been flushed.
         logging.getLogger("mlflow.tracing.export.async_export_queue").setLevel(logging.WARNING)
         client = connect(self.tracking_uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            place = None if self.artifacts is None else (self.artifacts / experiment).as_uri()
-            created = client.create_experiment(experiment, artifact_location=place)
-            # Sorts the experiment under the interface's "Model training" and not under its tools for chat applications.
-            client.set_experiment_tag(created, "mlflow.experimentKind", "custom_model_development")
-            client.set_experiment_tag(created, f"mlflow.sharedViewState.{VIEW}", _methods())
-            client.set_experiment_tag(created, "mlflow.note.content", note())
-            if self._database is not None:
-                client.set_experiment_tag(created, HOME_TAG, str(self._database))
-            return client, created
-        if found.lifecycle_stage == "deleted":
+            found = client.get_experiment(self._create(client, experiment))
+        elif found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
+        # A sweep may have made the experiment, whose own run does not know what the task is.
+        if note is not None and NOTE_TAG not in found.tags:
+            client.set_experiment_tag(found.experiment_id, NOTE_TAG, note(found.experiment_id))
         return client, found.experiment_id
+
+    def _create(self, client: Any, experiment: str) -> str:
+        """Create an experiment with its ready view, and return its id."""
+        place = None if self.artifacts is None else (self.artifacts / experiment).as_uri()
+        created = client.create_experiment(experiment, artifact_location=place)
+        # Sorts the experiment under the interface's "Model training" and not under its tools for chat applications.
+        client.set_experiment_tag(created, "mlflow.experimentKind", "custom_model_development")
+        client.set_experiment_tag(created, f"mlflow.sharedViewState.{VIEW}", _methods())
+        if self._database is not None:
+            client.set_experiment_tag(created, HOME_TAG, str(self._database))
+        return created
+
+
+def view_link(experiment_id: str) -> str:
+    """Return the address of an experiment's ready view, within MLflow's interface."""
+    return f"#/experiments/{experiment_id}/runs{_KIND}&viewStateShareKey={VIEW}"
 
 
 def sqlite_uri(database: Path) -> str:
@@ -175,7 +188,6 @@ def connect(tracking_uri: str) -> Any:
     Args:
         tracking_uri: as from `Store.named`.
     """
-    prepare_environment()
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri)
@@ -191,16 +203,16 @@ def connect(tracking_uri: str) -> Any:
 def _methods() -> str:
     """Return a saved view of an experiment, as MLflow's interface keeps it: methods by score, means over their seeds.
 
-    Only runs of the task as it is can be compared; smoke runs, changed tasks and re-evaluations are left out. Runs of
-    one method with different settings are different rows.
+    Only finished runs of the task as it is can be compared; smoke runs, changed tasks and re-evaluations are left out.
+    Runs of one method with different settings are different rows.
     """
-    columns = ["score", "return", "success", "final/paper/score"]
+    columns = ["score", "return", "success", "score_paper"]
     keys = ("algo", "configuration")
     view = {
-        **{"searchFilter": "tags.comparable = 'true'", "startTime": "ALL", "lifecycleFilter": "Active"},
-        **{"modelVersionFilter": "All Runs", "datasetsFilter": []},
+        "searchFilter": "tags.comparable = 'true' and attributes.status = 'FINISHED'",
+        **{"startTime": "ALL", "lifecycleFilter": "Active", "modelVersionFilter": "All Runs", "datasetsFilter": []},
         **{"orderByKey": "metrics.`score`", "orderByAsc": False},
-        "selectedColumns": [*(f"metrics.`{name}`" for name in columns), "tags.`seed`"],
+        "selectedColumns": [*(f"metrics.`{name}`" for name in columns), "tags.`changed`", "tags.`seed`"],
         "groupBy": {
             "aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": key} for key in keys]
         },
@@ -209,6 +221,20 @@ def _methods() -> str:
     state = "deflate;" + base64.b64encode(zlib.compress(json.dumps(view).encode())).decode()
     now = int(time.time() * 1000)
     return json.dumps({"name": "Methods, best first", "createdAt": now, "updatedAt": now, "state": state})
+
+
+@contextmanager
+def below(run_id: str | None) -> Iterator[None]:
+    """Record the runs that begin meanwhile below another one; `None`: where they would be recorded anyway."""
+    before = os.environ.get(PARENT)
+    if run_id is not None:
+        os.environ[PARENT] = run_id
+    try:
+        yield
+    finally:
+        os.environ.pop(PARENT, None)
+        if before is not None:
+            os.environ[PARENT] = before
 
 
 def adopt(client: Any, run_id: str, parent: str | None) -> None:

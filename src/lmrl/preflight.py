@@ -9,7 +9,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lmrl.checks import ConfigError, build, check_config, check_environments
-from lmrl.equipment import cores, has_other_gpus, is_started_by_launcher, visible_devices, why_unwritable
+from lmrl.equipment import (
+    cores,
+    has_other_gpus,
+    is_started_by_launcher,
+    visible_devices,
+    why_too_coarse,
+    why_unwritable,
+)
 from lmrl.runs import RunFolders, config_hash, run_name, why_not_resumable
 from lmrl.scores import Anchors
 
@@ -56,6 +63,8 @@ def machine_faults(hardware: Mapping[str, Any]) -> Iterator[str]:
     Args:
         hardware: the configuration's group of that name.
     """
+    if (reason := why_too_coarse(hardware["precision"])) is not None:
+        yield reason
     if is_started_by_launcher():
         return
     accelerator, devices = hardware["accelerator"], hardware["devices"]

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lmrl.checks import ConfigError, check_config
 from lmrl.commands import compose_run, compose_unchecked
 from lmrl.files import write_text
-from lmrl.mlflow_store import prepare_environment, reader
+from lmrl.mlflow_store import reader
 from lmrl.runs import decisive, lies_in
 
 PROVENANCE = "provenance.json"
@@ -40,7 +40,6 @@ def find_run(reference: str, tracking_uri: str = "sqlite:///mlflow.db") -> Path:
         return folder
     if folder.exists() or not _RUN_ID.fullmatch(reference):
         raise ConfigError(f"run={reference} is neither a run folder (no config.yaml in it) nor an MLflow run ID")
-    prepare_environment()
     from mlflow.exceptions import MlflowException
 
     try:

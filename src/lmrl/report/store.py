@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from lmrl.mlflow_store import PARENT_TAG, prepare_environment, reader
+from lmrl.mlflow_store import PARENT_TAG, reader
 from lmrl.recorded import PROVENANCE
 from lmrl.report.runs import CHANGES, Run, Status, changes_in, identity, progress, without_password
 
@@ -35,7 +35,6 @@ def runs_in_store(
         ValueError: the store or a run cannot be read, or the filter is wrong.
         FileNotFoundError: there is no such database file, or nothing is found in the store.
     """
-    prepare_environment()
     from mlflow.exceptions import MlflowException
 
     try:

@@ -37,7 +37,7 @@ def log_episode(
 
     chat, shown = messages(trajectory), with_rewards(trajectory)
     success, total, turns = bool(trajectory.info.get("success", False)), trajectory.total_reward, trajectory.length
-    outcome = f"return {total:g}, {'success' if success else 'no success'}, {turns} turns"
+    outcome = f"return {total:g}, {'success' if success else 'no success'}, {turns} {'turn' if turns == 1 else 'turns'}"
     begins = ", ".join(f"{key} {value}" for key, value in start.options.items()) or f"seed {start.seed}"
     with mlflow.start_span(
         f"episode {index}: {outcome}",

@@ -1,15 +1,17 @@
 """What MLflow is told about a run besides its numbers: tags, parameters, and a note about the task."""
 
+import getpass
+import hashlib
 import importlib
 import inspect
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lmrl.mlflow_store import view_link
 from lmrl.provenance import git_commit
 from lmrl.recorded import PROVENANCE, is_comparable
 from lmrl.runs import UNREAD, experiment_hash, lies_in
@@ -42,27 +44,41 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def run_tags(identity: RunIdentity, config: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Return what a run can be searched by."""
     commit, record = git_commit(), _record(folder)
-    changed = ", ".join(record.get("changed") or {})
+    changed = "unknown" if record.get("changed") is None else ", ".join(record["changed"]) or "nothing"
     return {
         "task": identity.task,
         "algo": identity.algo,
         "model": identity.model,
         "seed": str(identity.seed),
         "kind": str(record.get("kind", "run")),
-        "experiment": str((record.get("choices") or {}).get("experiment") or ""),
+        "experiment": str((record.get("choices") or {}).get("experiment") or "none"),
         "changed": changed if len(changed) < LONGEST_VALUE else f"{changed[: LONGEST_VALUE - 4]} ...",
         "comparable": str(is_comparable(record)).lower(),
-        "configuration": experiment_hash(config)[:6],
+        "configuration": _digest(identity, config),
         "config_hash": identity.config_hash[:12],
         "env_version": identity.env_version,
         "dataset": identity.dataset_fingerprint[:12],
         "output_folder": str(folder.resolve()),
-        "mlflow.user": os.environ.get("USER", ""),
+        "mlflow.user": _user(),
         "mlflow.source.name": "run.py",
         "mlflow.source.type": "LOCAL",
         **({} if commit is None else {"mlflow.source.git.commit": commit.removesuffix("-dirty")}),
         **({} if commit is None else {"mlflow.source.git.dirty": str(commit.endswith("-dirty")).lower()}),
     }
+
+
+def _digest(identity: RunIdentity, config: Mapping[str, Any]) -> str:
+    """Return what runs have in common that differ in nothing but the seed: settings, model, data and environment."""
+    what = (experiment_hash(config), identity.model, identity.dataset_fingerprint, identity.env_version)
+    return hashlib.sha256("\n".join(what).encode()).hexdigest()[:6]
+
+
+def _user() -> str:
+    """Return who runs this, as MLflow shows it; nothing where the system has no name for it, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -71,23 +87,27 @@ def _record(folder: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def task_note(config: Mapping[str, Any]) -> str:
-    """Return what people read above a task's runs: what the task is, and the published numbers."""
+def task_note(config: Mapping[str, Any], experiment_id: str) -> str:
+    """Return what people read above a task's runs: what the task is, the published numbers, and where ours are ranked.
+
+    Args:
+        config: of one of its runs.
+        experiment_id: the task's experiment in MLflow.
+    """
     task = config.get("task") or {}
     known = task.get("paper") or {}
     paper = [f"| {algo} | {row.get('return')} | {row.get('score')} |" for algo, row in known.items()]
     table = ["Published (arXiv 2311.18232, GPT-2):", "", "| method | return | score |", "|---|---:|---:|", *paper, ""]
-    view = "Which method is best: *Views*, then *Methods, best first*."
+    view = f"Which method is best: [Methods, best first]({view_link(experiment_id)}), also below *Views*."
     described = _docstring(str((task.get("env") or {}).get("_target_", "")))
-    return "\n".join([described.split("\n\n")[0], "", *(table if paper else []), view])
+    return "\n".join([described, "", *(table if paper else []), view])
 
 
 def _docstring(target: str) -> str:
-    """Return the documentation of a class by its dotted name; nothing where it cannot be imported."""
-    module, _, name = target.rpartition(".")
+    """Return what the module of an environment says about the task; nothing where it cannot be imported."""
     try:
-        return inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
-    except (ImportError, AttributeError, ValueError):
+        return (inspect.getdoc(importlib.import_module(target.rpartition(".")[0])) or "").split("\n\n")[0]
+    except (ImportError, ValueError):
         return ""
 
 

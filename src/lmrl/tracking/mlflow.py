@@ -105,7 +105,9 @@ class MLflowTracker(Tracker):
 
     def start(self, identity: RunIdentity, config: Mapping[str, Any], folder: Path, resume: bool) -> None:
         """Create the run, or open again the one whose id the folder keeps in `mlflow.json`."""
-        self._client, self._experiment_id = self._store.open(f"lmrl/{identity.task}", lambda: task_note(config))
+        self._client, self._experiment_id = self._store.open(
+            f"lmrl/{identity.task}", lambda created: task_note(config, created)
+        )
         self._identity = identity
         note = folder / "mlflow.json"
         self.run_id = self._previous(note) if resume else None
@@ -140,9 +142,11 @@ class MLflowTracker(Tracker):
 
     def log_results(self, summary: Mapping[str, Any]) -> None:
         """Record the numbers of summary.json, and once more under short names those that people sort by."""
-        found = summary["eval"]
+        found, paper = summary["eval"], summary.get("paper") or {}
         short = {"return": found["return_mean"], "score": found["score"], "success": found["success_rate"]}
-        self.log_metrics({name: value for name, value in short.items() if value is not None}, step=0)
+        short["score_paper"] = paper.get("score")
+        if self._logger is not None:  # and not into the run's own file, which is the same for all trackers
+            self._logger.log_metrics({name: value for name, value in short.items() if value is not None}, 0)
         super().log_results(summary)
 
     def log_file(self, path: Path, folder: str = "") -> None:

@@ -98,6 +98,21 @@ def test_the_processes_that_it_leads_end_with_the_first() -> None:
     assert not led.is_running() or led.status() == psutil.STATUS_ZOMBIE
 
 
+def test_what_must_not_be_left_half_done_is_done_first(handlers: None) -> None:
+    done: list[str] = []
+
+    def start() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append("a worker is started")
+
+    with pytest.raises(Interrupted), signals.held():
+        start()
+    assert done
+    with pytest.raises(KeyError), signals.held():
+        raise KeyError
+    assert not signals._held
+
+
 class Signal(pl.Callback):
     """Sends this process a signal, at a step or at the end of an epoch, when it is validated."""
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ from lmrl.sweeps.processes import Processes, choose_workers, share_cores, share_
 from lmrl.sweeps.screen import SweepScreen
 from lmrl.sweeps.slurm import Slurm
 from lmrl.sweeps.state import SweepFolder, sweep_digest
-from lmrl.sweeps.tables import best, labels, markdown, over_seeds
+from lmrl.sweeps.tables import best, labels, markdown, over_seeds, print_tables
 
 JOB = """
 import json, sys, time
@@ -179,6 +180,13 @@ def finished(number: int, overrides: str, earned: float, task: str = "maze") -> 
     runs = RunFolders(Path("runs"), task, "bc", f"n{number}")
     command = Command("run.py", (), runs, Path("log"), {})
     return Job(number, parts, parts, command, None, "finished", "", 60.0, Path("there"), earned, earned + 100)
+
+
+def test_how_many_jobs_are_left_stands_in_one_line_above_a_narrow_table(tmp_path: Path) -> None:
+    jobs = [finished(0, "seed=0", -4.0), replace(finished(1, "seed=1", 0.0), status="waiting", return_mean=None)]
+    with (tmp_path / "shown").open("w") as file:
+        print_tables("grid-123456", jobs, Console(file=file, width=140))
+    assert "sweep grid-123456  2 jobs: 1 finished, 1 waiting\n" in (tmp_path / "shown").read_text()
 
 
 def test_tables_say_what_differs_and_what_seeds_agree_on() -> None:

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -63,6 +64,18 @@ def hold(held: bool) -> None:
     """
     global _held
     _held = held
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let a signal wait until the block has done what must not be left half-done."""
+    hold(True)
+    try:
+        yield
+    finally:
+        hold(False)
+    if (asked := received()) is not None:
+        raise asked
 
 
 def received() -> Interrupted | None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from lmrl.data import store
 from lmrl.data.statistics import Summary
-from lmrl.signals import ENDING
+from lmrl.signals import ENDING, held
 from lmrl.text.trajectory import Trajectory
 
 PATIENCE = 10.0
@@ -164,8 +164,9 @@ def _shards(
     running: dict[Future[Mapping[str, float]], int] = {}
     try:
         while True:
-            for number, (first, last) in islice(waiting, processes + 1 - len(running)):
-                running[pool.submit(write, number, first, last)] = number
+            with held():  # a process that is only half started would complain
+                for number, (first, last) in islice(waiting, processes + 1 - len(running)):
+                    running[pool.submit(write, number, first, last)] = number
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:

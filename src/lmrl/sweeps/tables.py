@@ -74,7 +74,9 @@ def print_tables(name: str, jobs: Sequence[Job], console: Console) -> None:
     """Print the end of a sweep: its jobs, the means over seeds, where the runs are, and why some failed."""
     named = list(zip(labels(jobs), jobs, strict=True))
     console.print()
-    console.print(_jobs_table(name, jobs))
+    # Not as the table's title, which would be wrapped where the table is narrow.
+    console.print(Text.assemble((f"sweep {name}", "bold"), "  ", said(jobs)), soft_wrap=True)
+    console.print(_jobs_table(jobs))
     if means := over_seeds(jobs):
         seeds = Table(title="over seeds: mean ± standard deviation", title_justify="left", title_style="bold")
         for head in ("job", "seeds", "return", "score"):
@@ -91,9 +93,9 @@ def print_tables(name: str, jobs: Sequence[Job], console: Console) -> None:
             console.print(Text.assemble((f"{label}: ", STYLES[job.status]), job.reason, (log, "dim")), soft_wrap=True)
 
 
-def _jobs_table(name: str, jobs: Sequence[Job]) -> Table:
+def _jobs_table(jobs: Sequence[Job]) -> Table:
     """Return the table of jobs; the best of each task is bold."""
-    table = Table(title=Text.assemble((f"sweep {name}", "bold"), "  ", said(jobs)), title_justify="left")
+    table = Table()
     for head in HEAD[:-1]:
         table.add_column(head, justify="right" if head in HEAD[2:5] else "left", overflow="fold")
     winners = {id(job) for job in best(jobs).values()}

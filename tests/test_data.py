@@ -357,7 +357,7 @@ class Interrupted(SubMazeRecipe):
 
 def test_interrupted_generation_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        load_or_generate(recipe=Interrupted(env=Maze, task="maze"), root=tmp_path, progress=False)
+        load_or_generate(recipe=Interrupted(env=Maze, task="maze"), root=tmp_path, progress=False, workers=1)
     assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
 
 

@@ -918,7 +918,8 @@ def test_the_partner_is_a_choice_of_the_configuration(
     one, other = made(), made()
     assert type(one.partner) is EndpointPartner
     assert one.partner is other.partner, "one partner answers for all environments of a rollout"
-    assert (one.partner.endpoint.timeout, one.partner.endpoint.sampling) == (7, {"temperature": 0.0, "max_tokens": 1024})
+    sampling = {"temperature": 0.0, "max_tokens": 1024}
+    assert (one.partner.endpoint.timeout, one.partner.endpoint.sampling) == (7, sampling)
     assert one.partner.settings["prompt"] == {**PROMPT, "examples": list(PROMPT["examples"])}
     pickle.loads(pickle.dumps(one.partner))
     task_built = load_task(cfg)

@@ -15,12 +15,13 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from lmrl.checks import ConfigError, check_config, explain_failure
+from lmrl.files import write_text
 from lmrl.runs import RunFolders, config_hash, run_name
 from lmrl.sweeps.jobs import Command, Job, group_of
 from lmrl.sweeps.parent import Parent, parent_of
 from lmrl.sweeps.places import Place, Schedule
 from lmrl.sweeps.screen import SweepScreen
-from lmrl.sweeps.state import SweepFolder, replace_text, sweep_digest
+from lmrl.sweeps.state import SweepFolder, sweep_digest
 from lmrl.sweeps.tables import markdown, print_tables, said, short
 
 PASSED = ("hydra.searchpath",)
@@ -139,7 +140,7 @@ class Sweep:
     def _record(self) -> None:
         """Keep how the jobs stand, in the folder and in MLflow."""
         self.folder.write(self.jobs)
-        replace_text(self.folder.path / "jobs.md", markdown(self.jobs))
+        write_text(markdown(self.jobs), self.folder.path / "jobs.md")
         self._parent.record(self.jobs)
 
 

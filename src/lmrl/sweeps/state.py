@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lmrl.checks import ConfigError
+from lmrl.files import write_text
 from lmrl.sweeps.jobs import Job, has_effect
 
 EXTENT = ("n_trials", "n_jobs", "max_batch_size", "max_failure_rate")
@@ -65,7 +65,7 @@ class SweepFolder:
     def write(self, jobs: Sequence[Job]) -> None:
         """Keep how the jobs stand, together with what earlier calls knew of others."""
         kept = self._read() | {job.key: record(job) for job in jobs}
-        replace_text(self.path / "sweep.json", json.dumps({"name": self.name, "jobs": kept}, indent=2) + "\n")
+        write_text(json.dumps({"name": self.name, "jobs": kept}, indent=2) + "\n", self.path / "sweep.json")
 
     def _read(self) -> dict[str, Any]:
         path = self.path / "sweep.json"
@@ -85,10 +85,3 @@ def record(job: Job) -> dict[str, Any]:
         "folder": None if job.folder is None else str(job.folder),
         "ticket": job.ticket,
     }
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file that is either the old one or the whole new one, whenever the process dies."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lmrl.signals import ended
+from lmrl.system.signals import ended
 
 # Everything else is imported where Ctrl-C is one line already.
 if TYPE_CHECKING:
@@ -16,14 +16,14 @@ def main(cfg: "DictConfig") -> float:
     """Run what the configuration names, and return its objective (so that sweepers can read it)."""
     from hydra.core.hydra_config import HydraConfig
 
-    from lmrl.checks import ConfigError
-    from lmrl.preflight import preflight
+    from lmrl.config.checks import ConfigError
+    from lmrl.experiment.preflight import preflight
 
     try:
         choices = HydraConfig.get().runtime.choices
         preflight(cfg, choices)  # needs no torch: mistakes are answered at once
         announce(cfg, choices)
-        from lmrl.experiment import run
+        from lmrl.experiment.run import run
 
         return run(cfg)
     except ConfigError as error:
@@ -49,7 +49,7 @@ def train() -> None:
 
 def program() -> int:
     """Do what the command line asks for, and return the exit status."""
-    from lmrl.modes import dispatch
+    from lmrl.experiment.modes import dispatch
 
     return dispatch(train, sys.argv[1:])
 

@@ -27,10 +27,10 @@ from typing import Any
 
 import torch
 
-import lmrl.experiment
-from lmrl.again import first_difference
-from lmrl.checks import ConfigError
-from lmrl.commands import compose_run
+import lmrl.experiment.run
+from lmrl.config.checks import ConfigError
+from lmrl.config.compose import compose_run
+from lmrl.experiment.again import first_difference
 
 TINY = (
     "task=maze", "experiment=smoke", "hardware=cpu", "hardware.threads=1", "tracking=none", "task.env.max_steps=20",
@@ -73,7 +73,7 @@ def start(overrides: list[str], log: Path) -> int:
             os.dup2(file.fileno(), 2)
         cfg = compose_run(overrides)
         choices = {part.split("=")[0]: part.split("=")[1] for part in overrides if part.startswith(("task=", "algo="))}
-        lmrl.experiment.run_as(cfg, {**choices, "model": "tiny"}, overrides)
+        lmrl.experiment.run.run_as(cfg, {**choices, "model": "tiny"}, overrides)
         code = 0
     except ConfigError as error:
         known = {"no run of this configuration was started": 3, "every run of this configuration is finished": 4}

@@ -4,8 +4,8 @@
     python scripts/overhead.py --steps 200 --repeats 7
 
 One side is a bare loop: the run's own batches, module and optimizer, and nothing else. The other is the run: the same
-epoch inside `lmrl.training.fit`, with the loggers and the checkpoint that it has. They take turns. Evaluation between
-epochs is work that was asked for, and not counted; nor is what happens once per run.
+epoch inside `lmrl.experiment.stage.fit`, with the loggers and the checkpoint that it has. They take turns. Evaluation
+between epochs and whatever happens once per run are not counted.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from omegaconf import DictConfig, OmegaConf
 from lmrl.benchmark.timing import Leg, Timing, interleave, median, ratios
 from lmrl.benchmark.train_step import Clock, lmrl_step
 from lmrl.benchmark.workloads import Workload
-from lmrl.commands import compose_run
+from lmrl.config.compose import compose_run
 from lmrl.datamodules.sampling import EpochSampler, Rows
-from lmrl.experiment import prepare
-from lmrl.hardware import quiet_libraries, set_threads
+from lmrl.experiment.hardware import quiet_libraries, set_threads
+from lmrl.experiment.run import prepare
+from lmrl.experiment.stage import build_stage, fit
 from lmrl.tracking.core import RunIdentity
-from lmrl.training import build_stage, fit
 
 
 def legs(cfg: DictConfig, folder: Path) -> dict[str, Leg]:

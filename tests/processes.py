@@ -19,11 +19,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 from torch.distributed.tensor import DTensor
 
-from lmrl import prior
 from lmrl.callbacks.evaluate import Evaluate
-from lmrl.experiment import build_materials, load_task
-from lmrl.hardware import first_decides
-from lmrl.training import build_stage, fit
+from lmrl.experiment import prior
+from lmrl.experiment.hardware import first_decides
+from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.stage import build_stage, fit
 
 ROOT = Path(__file__).parents[1]
 ROWS = 8

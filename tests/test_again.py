@@ -15,19 +15,20 @@ from omegaconf import OmegaConf
 from test_run import SMOKE, command, run_folder
 from worlds import disturb, save_pretrained_model
 
-from lmrl.again import first_difference, replay
-from lmrl.checks import ConfigError
-from lmrl.commands import compose_run
-from lmrl.experiment import build_materials, load_task
+from lmrl.config.checks import ConfigError
+from lmrl.config.compose import compose_run
+from lmrl.experiment.again import first_difference, replay
+from lmrl.experiment.modes import dispatch
+from lmrl.experiment.reload import trained_policy
+from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.stage import TOKENIZER, build_stage
 from lmrl.exported import write_player
-from lmrl.modes import dispatch
 from lmrl.policies.core import Request
 from lmrl.policies.decoding import Decoding
-from lmrl.provenance import describe, differences
-from lmrl.recorded import PROVENANCE, changed_config, changed_values, find_run, provenance, run_config
-from lmrl.reload import trained_policy
+from lmrl.runs.provenance import describe, differences
+from lmrl.runs.recorded import PROVENANCE, changed_config, changed_values, provenance, run_config
 from lmrl.text.trajectory import Turn
-from lmrl.training import TOKENIZER, build_stage
+from lmrl.tracking.find import find_run
 
 OVERRIDES = ["task=maze", "algo=ilql", "algo.module.beta=3", "hardware=cpu", "tracking.max_traces=7"]
 
@@ -77,7 +78,7 @@ def test_another_partner_replaces_the_recorded_one_as_a_whole(tmp_path: Path) ->
     OmegaConf.save(compose_run(overrides), tmp_path / "config.yaml", resolve=True)
     (tmp_path / PROVENANCE).write_text(json.dumps({"overrides": overrides}))
     changed = changed_config(tmp_path, ["partner=endpoint", "partner.endpoint.model=m"])
-    assert changed.task.env.partner._target_ == "lmrl.policies.partners.EndpointPartner"
+    assert changed.task.env.partner._target_ == "lmrl.partners.partners.EndpointPartner"
     assert changed.task.env.partner.endpoint.model == "m"
     assert "noise" not in changed.task.env.partner
 

@@ -13,9 +13,10 @@ from conftest import names, trained
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
-from lmrl import prior
 from lmrl.datamodules.offline import OfflineDataModule
-from lmrl.experiment import build_materials, load_task
+from lmrl.experiment import prior
+from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.stage import Stage, build_stage, fit
 from lmrl.models.backbone import lm_logits, trunk
 from lmrl.models.heads import ValueHead
 from lmrl.modules.base import Algorithm
@@ -25,7 +26,6 @@ from lmrl.policies.language_model import LanguageModelPolicy
 from lmrl.rollout import Start, rollout
 from lmrl.text.tokens import TokenBatch, collate
 from lmrl.text.trajectory import Turn
-from lmrl.training import Stage, build_stage, fit
 
 ALGOS, TASKS = trained(), names("task")
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from servers import Behaviour, Handler, Server, completion, refuse, say, serving
 
-from lmrl.checks import ConfigError, check_config
+from lmrl.config.checks import ConfigError, check_config
+from lmrl.partners.partners import EndpointPartner, PartnerError
 from lmrl.play.__main__ import main as play
 from lmrl.policies.chat import EndpointError
 from lmrl.policies.core import Action, Policy, Request
-from lmrl.policies.partners import EndpointPartner, PartnerError
 from lmrl.policies.prompted import PromptedPolicy
 from lmrl.policies.system_role import rejects_system
 from lmrl.text.trajectory import Turn

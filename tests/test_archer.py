@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from worlds import Sights, byte_level, random_lm
 
-from lmrl.experiment import build_materials, load_task
+from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.stage import Stage, build_stage, fit
 from lmrl.models.backbone import hidden_states
 from lmrl.modules.archer import ArCHer, archer_actor_loss, archer_critic_loss
 from lmrl.policies.core import Action, Request
@@ -23,7 +24,6 @@ from lmrl.policies.scripted import RandomPolicy
 from lmrl.rollout import Start, rollout
 from lmrl.text.tokens import TokenBatch, TokenTrajectory, collate, tokenize
 from lmrl.text.trajectory import Trajectory, windows
-from lmrl.training import Stage, build_stage, fit
 
 CODEC = byte_level()
 ONES = torch.ones(2)

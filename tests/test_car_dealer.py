@@ -40,8 +40,8 @@ from lmrl.envs.parts.car_dealer_profile import (
 from lmrl.envs.parts.car_dealer_sellers import STYLES, ExpertSeller, InformedSeller, RandomSeller, StyledSeller
 from lmrl.envs.parts.car_dealer_view import choices, sensible_sentences, view
 from lmrl.envs.parts.car_dealer_wording import BUYER, SELLER, _wordings, hear
+from lmrl.partners.prompt import PartnerPrompt, Situation
 from lmrl.policies.core import Action, Policy, Request
-from lmrl.policies.partner_prompt import PartnerPrompt, Situation
 from lmrl.policies.prompted import Prompt
 from lmrl.rollout import Start, rollout
 from lmrl.text.trajectory import Trajectory, Turn

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from lmrl.commands import compose_run
-from lmrl.recorded import changes_of, environment_changes, is_comparable, provenance, record_beginning, told
+from lmrl.config.compose import compose_run
+from lmrl.runs.recorded import changes_of, environment_changes, is_comparable, provenance, record_beginning, told
 
 CHOICES = {"task": "maze", "algo": "ilql", "model": "tiny"}
 
@@ -93,7 +93,7 @@ def test_a_program_that_hydra_runs_can_compose_another_configuration(tmp_path):
         "import hydra\nfrom hydra.core.hydra_config import HydraConfig\n"
         f"@hydra.main(version_base='1.3', config_path={str(Path('conf').resolve())!r}, config_name='config')\n"
         "def main(cfg):\n"
-        "    from lmrl.recorded import changes_of\n    from omegaconf import OmegaConf\n"
+        "    from lmrl.runs.recorded import changes_of\n    from omegaconf import OmegaConf\n"
         "    choices = HydraConfig.get().runtime.choices\n"
         "    print(changes_of(OmegaConf.to_container(cfg, resolve=True), choices))\n"
         "    print(HydraConfig.get().runtime.choices.task)\n"

@@ -15,9 +15,10 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 from pydantic import Field
 
-from lmrl.checks import ConfigError, check_config, check_environments
-from lmrl.faults import faults
-from lmrl.hyperparameters import (
+from lmrl.config.checks import ConfigError, check_config, check_environments
+from lmrl.config.faults import faults
+from lmrl.config.signatures import signature_of
+from lmrl.config.types import (
     Count,
     NonNegative,
     OpenShare,
@@ -30,7 +31,6 @@ from lmrl.hyperparameters import (
     is_simple,
     objection,
 )
-from lmrl.signatures import signature_of
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = sorted(
@@ -178,12 +178,12 @@ def test_a_right_configuration_passes_and_composes_the_same(compose: Callable) -
 
 def test_checking_needs_neither_torch_nor_lightning() -> None:
     script = (
-        "import sys, hydra, lmrl.checks\n"
+        "import sys, hydra, lmrl.config.checks\n"
         f"with hydra.initialize_config_dir({str(ROOT / 'conf')!r}, version_base='1.3'):\n"
         "    for task in ('maze', 'guess_my_city', 'wordle'):\n"
         "        cfg = hydra.compose('config', ['task=' + task, 'algo=ppo'])\n"
-        "        lmrl.checks.check_config(cfg)\n"
-        "        lmrl.checks.check_environments(cfg)\n"
+        "        lmrl.config.checks.check_config(cfg)\n"
+        "        lmrl.config.checks.check_environments(cfg)\n"
         "print(sorted({'torch', 'pytorch_lightning', 'transformers', 'datasets', 'mlflow'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -23,7 +23,7 @@ import chess.pgn
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from lmrl.checks import changed_env
+from lmrl.config.checks import changed_env
 from lmrl.data import store
 from lmrl.data.chess_checks import Checks
 from lmrl.data.chess_published import PublishedChess
@@ -845,7 +845,7 @@ def test_blacks_moves_are_found_again() -> None:
 
 def test_transcripts_become_pgn(tmp_path: Path) -> None:
     from lmrl.evaluation import Evaluation
-    from lmrl.summary import write_transcripts
+    from lmrl.runs.summary import write_transcripts
 
     starts = [Start(1, {"fen": MATE_IN_ONE}), Start(2)]
     played = rollout(partial(Chess, max_moves=4), Foolish(), starts, memory=1)

@@ -9,12 +9,12 @@ import pytest
 from conftest import ROOT, names
 from omegaconf import OmegaConf
 
-from lmrl.checks import ConfigError, check_environments
-from lmrl.experiment import build_materials, load_task
+from lmrl.config.checks import ConfigError, check_environments
+from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.stage import build_stage, final_decoding
 from lmrl.policies.decoding import Decoding
 from lmrl.policies.scripted import RandomPolicy
 from lmrl.rollout import Start, rollout
-from lmrl.training import build_stage, final_decoding
 
 GROUPS = ("task", "algo", "partner", "model", "hardware", "tracking", "launcher", "experiment")
 

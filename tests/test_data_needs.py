@@ -9,10 +9,10 @@ from typing import ClassVar
 import pytest
 from omegaconf import OmegaConf
 
-from lmrl.checks import ConfigError, check_config
-from lmrl.data_needs import DataNeeds, data_faults
+from lmrl.config.checks import ConfigError, check_config
+from lmrl.config.data_needs import DataNeeds, data_faults
+from lmrl.experiment.stage import build_stage
 from lmrl.modules.ppo import PPO
-from lmrl.training import build_stage
 
 TOP = "algo.datamodule.filter={_target_: lmrl.data.filters.TopFraction, fraction: 0.5}"
 TURNS = "algo.datamodule.filter={_target_: lmrl.data.chess_checks.Checks}"

@@ -12,11 +12,11 @@ from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmrl.checks import ConfigError, check_config
+from lmrl.config.checks import ConfigError, check_config
 from lmrl.data import store
 from lmrl.data.__main__ import main
 from lmrl.data.rows import to_row
-from lmrl.experiment import prepare
+from lmrl.experiment.run import prepare
 from lmrl.text.trajectory import Trajectory, Turn
 
 NAMES: dict[str, str] = {"task": "maze", "policy": "p", "env_version": "1"}

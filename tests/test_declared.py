@@ -9,11 +9,11 @@ from conftest import ROOT, names
 from omegaconf import OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
-from lmrl.checks import ConfigError, check_config
-from lmrl.declared import INSIDE, Block, Several
-from lmrl.faults import declared, faults, known_signature
-from lmrl.hyperparameters import is_simple
-from lmrl.signatures import Part
+from lmrl.config.checks import ConfigError, check_config
+from lmrl.config.declared import INSIDE, Block, Several
+from lmrl.config.faults import declared, faults, known_signature
+from lmrl.config.signatures import Part
+from lmrl.config.types import is_simple
 
 GROUPS = ("task", "algo", "partner", "model", "hardware", "tracking", "launcher", "experiment")
 NEEDED = {

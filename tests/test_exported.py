@@ -17,12 +17,12 @@ from torch import nn
 from worlds import disturb
 
 from lmrl.evaluation import evaluate, evaluation_starts
+from lmrl.experiment.stage import build_stage
 from lmrl.exported import PLAYER, load_exported, load_policy, write_card, write_player
 from lmrl.play.__main__ import main
 from lmrl.policies.core import Request
 from lmrl.policies.decoding import Decoding
 from lmrl.text.trajectory import Turn
-from lmrl.training import build_stage
 
 ASKED = (
     Turn("The goal is at 8, 6. Your current position is at 5, 1. There are no walls near you.\n", is_action=False),

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import nn
 from worlds import random_lm
 
-from lmrl.checks import ConfigError
+from lmrl.config.checks import ConfigError
+from lmrl.experiment.hardware import Sharded, machine
 from lmrl.functional import one_batch, over_processes, weighted_mean
-from lmrl.hardware import Sharded, machine
 from lmrl.models.critic import new_critic
 from lmrl.models.sharding import blocks, compile_blocks, emptied, fill, recompute_activations, whole
 

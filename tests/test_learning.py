@@ -10,12 +10,12 @@ import pytorch_lightning as pl
 
 from lmrl.envs.maze import Maze, OptimalPlayer, optimal_values
 from lmrl.evaluation import evaluation_starts
-from lmrl.experiment import build_materials, load_task
+from lmrl.experiment.prior import find_or_train, from_folder
+from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.stage import build_stage, fit
 from lmrl.figures.draw import Explain
-from lmrl.prior import find_or_train, from_folder
 from lmrl.rollout import rollout
 from lmrl.text.trajectory import Turn
-from lmrl.training import build_stage, fit
 
 pytestmark = pytest.mark.slow
 GAMMA = 0.9

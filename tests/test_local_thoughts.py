@@ -9,9 +9,9 @@ import pytest
 from transformers import AutoTokenizer
 from worlds import save_pretrained_model
 
+from lmrl.partners.model import PartnerModel, load
+from lmrl.partners.partners import LocalPartner, PartnerError
 from lmrl.policies.core import Action, Request
-from lmrl.policies.partner_model import PartnerModel, load
-from lmrl.policies.partners import LocalPartner, PartnerError
 from lmrl.text.trajectory import Turn
 
 PROMPT = {
@@ -128,7 +128,7 @@ def test_marks_that_are_special_tokens_are_read(model: Path, tmp_path: Path, mon
 
 
 def test_a_line_of_a_thought_does_not_end_the_reply(model: Path, tmp_path: Path) -> None:
-    from lmrl.policies.partner_model import _LineEnd
+    from lmrl.partners.model import _LineEnd
 
     partner: PartnerModel = written(model, tmp_path / "m", EACH).model
     tokenizer = load(partner.weights).tokenizer

@@ -19,12 +19,12 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from test_tracking import CONFIG, EVALUATION, IDENTITY, SUMMARY
 
-from lmrl.again import _track
-from lmrl.mlflow_moved import HOME_TAG, follow
-from lmrl.mlflow_store import PARENT, PARENT_TAG, Store, connect
-from lmrl.recorded import find_run
+from lmrl.experiment.again import _track
 from lmrl.report.store import runs_in_store
+from lmrl.tracking.find import find_run
 from lmrl.tracking.mlflow import MLflowTracker
+from lmrl.tracking.moved import HOME_TAG, follow
+from lmrl.tracking.store import PARENT, PARENT_TAG, Store, connect
 
 CONNECT = sqlite3.connect
 
@@ -238,7 +238,7 @@ def test_mlflow_is_never_imported_before_it_is_told_to_send_nothing() -> None:
     assert [
         path.name
         for path, head in heads.items()
-        if "from lmrl.mlflow_store import" not in head and path.name not in others
+        if "from lmrl.tracking.store import" not in head and path.name not in others
     ] == []
     assert [path.name for path, head in heads.items() if re.search(r"^(from|import) mlflow", head, re.M)] == []
     script = (

@@ -10,16 +10,16 @@ from architectures import build as build_model
 from tokenizers import normalizers, pre_tokenizers
 from worlds import CODECS, byte_level, save_pretrained_model
 
-from lmrl.checks import ConfigError, check_config
+from lmrl.config.checks import ConfigError, check_config
 from lmrl.datamodules.sampling import EpochSampler
-from lmrl.experiment import build_materials, load_task
+from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.stage import build_stage
 from lmrl.models import backbone, loading
 from lmrl.models.heads import ValueHead
 from lmrl.models.tokenizer import build, load
 from lmrl.policies.core import Request
 from lmrl.text.tokens import collate
 from lmrl.text.trajectory import Turn
-from lmrl.training import build_stage
 
 ARCHITECTURES = ("gpt2", "llama", "qwen2")
 LORA = "model.lora={r: 2, lora_alpha: 4, target_modules: all-linear}"

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import OPTConfig, OPTForCausalLM, XGLMConfig, XGLMForCausalLM
 from worlds import Sights, byte_level, disturb, random_lm, split_bytes
 
-from lmrl.checks import ConfigError
+from lmrl.config.checks import ConfigError
 from lmrl.datamodules.online import OnlineDataModule
-from lmrl.hardware import resolve_precision
+from lmrl.experiment.hardware import resolve_precision
 from lmrl.models import backbone, loading, tokenizer
 from lmrl.models.cache import evaluation
 from lmrl.models.heads import ValueHead

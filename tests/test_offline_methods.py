@@ -18,7 +18,9 @@ from transformers import PreTrainedTokenizerFast
 from worlds import disturb
 
 from lmrl.datamodules.grouped import Groups
-from lmrl.experiment import build_materials, load_task
+from lmrl.experiment.prior import after_earlier_stages, stage_key, untrained
+from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.stage import Materials, build_stage
 from lmrl.functional import log_prob
 from lmrl.models.critic import load_critic
 from lmrl.modules.awr import awr_loss
@@ -28,12 +30,10 @@ from lmrl.modules.dpo import dpo_loss, paired
 from lmrl.modules.rcbc import RCBC, decimal_places, returns_to_go
 from lmrl.policies.conditioned import ReturnToGo
 from lmrl.policies.core import Request
-from lmrl.prior import after_earlier_stages, stage_key, untrained
 from lmrl.rollout import Start, rollout
 from lmrl.text.codec import Codec
 from lmrl.text.tokens import TokenTrajectory, collate, tokenize
 from lmrl.text.trajectory import Trajectory, Turn, windows
-from lmrl.training import Materials, build_stage
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import nn
 from worlds import byte_level, random_lm
 
-from lmrl.experiment import build_materials, load_task
+from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.stage import build_module
 from lmrl.models.backbone import trunk
 from lmrl.models.optim import Muon, orthogonalized
 from lmrl.modules.archer import ArCHer
 from lmrl.modules.ppo import PPO
-from lmrl.training import build_module
 
 
 @settings(deadline=None, max_examples=30)

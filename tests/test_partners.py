@@ -35,15 +35,15 @@ from transformers import (
 )
 from worlds import byte_level, save_pretrained_model
 
-from lmrl.checks import ConfigError, check_config
+from lmrl.config.checks import ConfigError, check_config
 from lmrl.envs.core import Dialogue, StepResult, TextEnv
-from lmrl.experiment import load_task
+from lmrl.experiment.run import load_task
+from lmrl.partners.cache import CacheError, ReplyCache, reply_key
+from lmrl.partners.model import load
+from lmrl.partners.partners import EndpointPartner, LocalPartner, PartnerError, spoken_line
+from lmrl.partners.prompt import PartnerPrompt, Situation
 from lmrl.policies.chat import EndpointError
 from lmrl.policies.core import Action, Policy, Request
-from lmrl.policies.partner_cache import CacheError, ReplyCache, reply_key
-from lmrl.policies.partner_model import load
-from lmrl.policies.partner_prompt import PartnerPrompt, Situation
-from lmrl.policies.partners import EndpointPartner, LocalPartner, PartnerError, spoken_line
 from lmrl.policies.scripted import RandomPolicy
 from lmrl.rollout import Start, rollout
 from lmrl.text.trajectory import Trajectory, Turn
@@ -558,7 +558,7 @@ def test_a_file_that_cannot_be_used_is_named(server: Server, tmp_path: Path) -> 
 
 WRITER = """
 import sys
-from lmrl.policies.partner_cache import ReplyCache
+from lmrl.partners.cache import ReplyCache
 cache, name = ReplyCache(sys.argv[1]), sys.argv[2]
 for n in range(int(sys.argv[3])):
     own = {f"{name}-{n}-{i}": f"{name} {n} {i}" for i in range(50)}
@@ -721,8 +721,8 @@ def test_weights_are_loaded_late_and_once(folders: dict[str, Path], tmp_path: Pa
 COMMAND = """
 import json, sys
 from lmrl.policies.core import Request
-from lmrl.policies.partner_model import load
-from lmrl.policies.partners import LocalPartner
+from lmrl.partners.model import load
+from lmrl.partners.partners import LocalPartner
 from lmrl.text.trajectory import Turn
 model, cache, prompt = sys.argv[1:]
 partner = LocalPartner(prompt=json.loads(prompt), model=model, max_new_tokens=10, device="cpu", cache=cache)
@@ -987,7 +987,7 @@ def test_a_run_trains_against_an_endpoint_and_repeats_for_free(
                  f"partner.endpoint.base_url={server.url}", "hardware=cpu", "hardware.threads=1", "algo.steps=4",
                  "algo.steps_per_epoch=2", "validation.repeats=1", f"data_dir={tmp_path}/data",
                  f"runs_dir={tmp_path}/runs"]  # fmt: skip
-    from lmrl.experiment import run_as
+    from lmrl.experiment.run import run_as
 
     asked = []
     for _ in range(runs):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import names
 
-from lmrl.commands import compose_task
+from lmrl.config.compose import compose_task
 from lmrl.data import store
 from lmrl.play.__main__ import main
 

@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 
 from lmrl.evaluation import Evaluation
 from lmrl.rollout import Start
+from lmrl.runs.summary import build_summary, write_json, write_transcripts
 from lmrl.scores import Anchors
-from lmrl.summary import build_summary, write_json, write_transcripts
 from lmrl.text.trajectory import Trajectory, Turn
-from lmrl.tracking import RunIdentity
+from lmrl.tracking.core import RunIdentity
 
 PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), Path("/nowhere"))
 USER = "postgres"

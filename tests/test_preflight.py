@@ -8,11 +8,12 @@ import pytest
 from conftest import names
 from hydra.utils import instantiate
 
-from lmrl import equipment, preflight
-from lmrl.checks import ConfigError, expand_home
-from lmrl.commands import at_home, compose_run
-from lmrl.mistakes import in_our_words, slip
-from lmrl.modes import _check_changes
+from lmrl.config.checks import ConfigError, expand_home
+from lmrl.config.compose import at_home, compose_run
+from lmrl.config.mistakes import in_our_words, slip
+from lmrl.experiment import preflight
+from lmrl.experiment.modes import _check_changes
+from lmrl.system import equipment
 
 CHOICES = {"task": "maze", "algo": "bc"}
 

@@ -18,7 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from servers import KEY, Behaviour, Handler, Server, break_off, completion, hang_up, late, refuse, say, serving, trickle
 
-from lmrl.checks import ConfigError
+from lmrl.config.checks import ConfigError
 from lmrl.envs.maze import Maze, OptimalPlayer, optimal_values, read_position
 from lmrl.envs.parts.grid import MOVES
 from lmrl.policies.chat import Chat, ChatEndpoint, EndpointError
@@ -89,7 +89,7 @@ def solve(handler: Handler, body: dict[str, Any]) -> None:
 def test_a_run_plays_and_reports_what_it_used(
     compose: Callable, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    from lmrl.experiment import run_as
+    from lmrl.experiment.run import run_as
 
     server.usual = solve
     arguments = [f"data_dir={tmp_path}/data", f"runs_dir={tmp_path}/runs", "tracking=none", "hardware=cpu",
@@ -109,7 +109,7 @@ def test_a_run_plays_and_reports_what_it_used(
 
 
 def test_a_refusal_ends_a_run_with_its_message(compose: Callable, server: Server, tmp_path: Path) -> None:
-    from lmrl.experiment import _train_and_report, prepare
+    from lmrl.experiment.run import _train_and_report, prepare
     from lmrl.tracking.core import RunIdentity, Tracker
 
     server.usual = refuse(401, "wrong key")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lmrl.commands import compose_run
+from lmrl.config.compose import compose_run
 from lmrl.evaluation import summarize
 from lmrl.report.__main__ import main
 from lmrl.report.curves import INTERACTIONS, curve
@@ -31,9 +31,9 @@ from lmrl.report.statistics import (
     stratified_interval,
 )
 from lmrl.report.words import cell, code, fence
+from lmrl.runs.summary import build_summary, write_json
 from lmrl.scores import Anchors
 from lmrl.scores import interquartile_mean as plain_iqm
-from lmrl.summary import build_summary, write_json
 from lmrl.text.trajectory import Trajectory, Turn
 
 ANCHORS = Anchors(-4.0, -2.0, 0.0)
@@ -603,10 +603,10 @@ def test_unreadable_lines_and_numbers_do_not_stop_a_report(folder):
 
 
 def test_runs_come_from_an_mlflow_store_as_from_folders(folder, tmp_path, monkeypatch):
-    from lmrl.mlflow_store import PARENT
     from lmrl.report.store import runs_in_store
-    from lmrl.tracking import RunIdentity
+    from lmrl.tracking.core import RunIdentity
     from lmrl.tracking.mlflow import MLflowTracker
+    from lmrl.tracking.store import PARENT
 
     uri = f"sqlite:///{tmp_path}/m.db"
     tracker = MLflowTracker(tracking_uri=uri, artifacts=str(tmp_path / "art"), max_traces=0)

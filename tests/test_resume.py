@@ -13,7 +13,7 @@ import torch
 from conftest import ROOT
 
 from lmrl.callbacks.resume import LATEST, AtomicCheckpointIO, newest_checkpoint, resumable
-from lmrl.checks import ConfigError
+from lmrl.config.checks import ConfigError
 from lmrl.tracking.core import MetricsFile
 
 SCRIPT = """

@@ -15,13 +15,14 @@ import pytest
 from conftest import ROOT
 from hydra.utils import instantiate
 
-from lmrl.again import evaluate_again
-from lmrl.checks import ConfigError, check_config
+from lmrl.config.checks import ConfigError, check_config
 from lmrl.evaluation import evaluate, evaluation_starts
+from lmrl.experiment.again import evaluate_again
+from lmrl.experiment.reload import trained_policy
 from lmrl.exported import load_exported
-from lmrl.recorded import find_run, run_config
-from lmrl.reload import trained_policy
-from lmrl.runs import open_run
+from lmrl.runs.folders import open_run
+from lmrl.runs.recorded import run_config
+from lmrl.tracking.find import find_run
 
 SHORT = ("task.env.max_steps=20", "task.dataset.recipe.max_moves=20", "task.dataset.recipe.trajectories=60")
 SMOKE = ("experiment=smoke", "hardware=cpu", "hardware.threads=1")
@@ -199,7 +200,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes_are_found_before_anything_is_trained(compose: Callable, data_dir: Path, name: str) -> None:
-    from lmrl.experiment import prepare
+    from lmrl.experiment.run import prepare
 
     overrides, mentioned = MISTAKES[name]
 

@@ -9,10 +9,10 @@ import pytest
 from conftest import ROOT
 from omegaconf import OmegaConf, open_dict
 
-from lmrl.checks import ConfigError
+from lmrl.config.checks import ConfigError
 from lmrl.report.groups import settings_of
 from lmrl.report.runs import Run
-from lmrl.runs import WITHOUT_EFFECT, config_hash, decisive, experiment_hash, flat, lies_in, open_run
+from lmrl.runs.folders import WITHOUT_EFFECT, config_hash, decisive, experiment_hash, flat, lies_in, open_run
 from lmrl.sweeps.jobs import has_effect
 
 EXPERIMENTS = {

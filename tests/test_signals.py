@@ -18,16 +18,16 @@ import pytorch_lightning as pl
 import torch
 from conftest import ROOT
 
-from lmrl import signals
-from lmrl.signals import Interrupted
+from lmrl.experiment.stage import build_stage, fit
+from lmrl.system import signals
+from lmrl.system.signals import Interrupted
 from lmrl.tracking.core import MetricsFile
-from lmrl.training import build_stage, fit
 
 SMALL = ("task.env.max_steps=20", "task.dataset.recipe.max_moves=20", "task.dataset.recipe.trajectories=60")
 RUN = ("hardware=cpu", "hardware.threads=1", "tracking=none", "algo.datamodule.batch_size=8")
 PROGRAM = """
 import sys, time
-from lmrl.signals import ended
+from lmrl.system.signals import ended
 def work():
     try:
         print("ready", flush=True)

@@ -98,7 +98,7 @@ def test_module_is_importable(name: str) -> None:
 
 def test_environments_and_checks_import_without_torch() -> None:
     light = [name for name in NAMES if name.startswith("lmrl.envs")]
-    light += ["lmrl.text.trajectory", "lmrl.policies.core", "lmrl.checks"]
+    light += ["lmrl.text.trajectory", "lmrl.policies.core", "lmrl.config.checks"]
     heavy = "{'torch', 'transformers', 'pytorch_lightning', 'datasets', 'mlflow'} & set(sys.modules)"
     code = f"import sys, run, {', '.join(light)}\nsys.exit(', '.join({heavy}) or 0)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

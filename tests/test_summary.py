@@ -9,12 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from lmrl import provenance
 from lmrl.evaluation import Evaluation
-from lmrl.provenance import git_commit, versions
 from lmrl.rollout import Start
-from lmrl.scores import Anchors
-from lmrl.summary import (
+from lmrl.runs import provenance
+from lmrl.runs.provenance import git_commit, versions
+from lmrl.runs.summary import (
     BLOCKS,
     build_summary,
     markdown,
@@ -22,6 +21,7 @@ from lmrl.summary import (
     write_json,
     write_transcripts,
 )
+from lmrl.scores import Anchors
 from lmrl.text.trajectory import Trajectory, Turn
 from lmrl.tracking.core import final_metrics
 

@@ -21,9 +21,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from lmrl.checks import ConfigError
-from lmrl.equipment import read_listing, visible_devices
-from lmrl.runs import RunFolders, config_hash, is_busy, open_run, run_name
+from lmrl.config.checks import ConfigError
+from lmrl.runs.folders import RunFolders, config_hash, is_busy, open_run, run_name
 from lmrl.sweeps.command import defer
 from lmrl.sweeps.jobs import Command, Job, complaint
 from lmrl.sweeps.places import Place, Schedule
@@ -32,11 +31,12 @@ from lmrl.sweeps.screen import SweepScreen
 from lmrl.sweeps.slurm import Slurm
 from lmrl.sweeps.state import SweepFolder, sweep_digest
 from lmrl.sweeps.tables import best, labels, markdown, over_seeds, print_tables
+from lmrl.system.equipment import read_listing, visible_devices
 
 JOB = """
 import json, sys, time
 from pathlib import Path
-from lmrl.runs import open_run
+from lmrl.runs.folders import open_run
 
 said = dict(argument.split("=", 1) for argument in sys.argv[1:])
 folder = open_run(Path(said["runs_dir"]), "toy", "bc", said["name"], resume=said.get("resume") == "true")
@@ -221,7 +221,7 @@ def test_a_run_belongs_to_one_process(tmp_path: Path) -> None:
     script = f"""
 import sys
 from pathlib import Path
-from lmrl.runs import open_run
+from lmrl.runs.folders import open_run
 print(open_run(Path({str(tmp_path)!r}), "maze", "bc", "maze-bc-s0-abcdef", resume=False), flush=True)
 sys.stdin.read()
 """

@@ -15,10 +15,10 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lmrl.evaluation import Evaluation
 from lmrl.rollout import Start
+from lmrl.runs.summary import build_summary
 from lmrl.scores import Anchors
-from lmrl.summary import build_summary
 from lmrl.text.trajectory import Trajectory, Turn
-from lmrl.tracking import CsvTracker, MetricsFile, NoTracker, RunIdentity, final_metrics
+from lmrl.tracking.core import CsvTracker, MetricsFile, NoTracker, RunIdentity, final_metrics
 from lmrl.tracking.facts import flatten
 from lmrl.tracking.mlflow import MLflowTracker
 
@@ -283,7 +283,7 @@ def test_processes_that_start_together_share_a_new_database(tmp_path):
     script = f"""
 from pathlib import Path
 import sys
-from lmrl.tracking import RunIdentity
+from lmrl.tracking.core import RunIdentity
 from lmrl.tracking.mlflow import MLflowTracker
 tracker = MLflowTracker(tracking_uri="sqlite:///{tmp_path}/m.db", artifacts="{tmp_path}/a")
 seed = int(sys.argv[1])

@@ -38,8 +38,8 @@ from lmrl.envs.parts.twenty_questions_players import (
 )
 from lmrl.envs.parts.twenty_questions_rules import is_guess_of, is_question, says_yes
 from lmrl.envs.twenty_questions import TwentyQuestions
+from lmrl.partners.prompt import PartnerPrompt, Situation
 from lmrl.policies.core import Action, Policy, Request
-from lmrl.policies.partner_prompt import PartnerPrompt, Situation
 from lmrl.rollout import Start, rollout
 from lmrl.text.trajectory import Trajectory, Turn
 

@@ -35,7 +35,7 @@ class JobLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002
         """Open the sweep: its folder, its place, its record."""
-        from lmrl.checks import ConfigError
+        from lmrl.config.checks import ConfigError
         from lmrl.sweeps.launch import Sweep
 
         def compose(overrides: list[str]) -> DictConfig:
@@ -50,7 +50,7 @@ class JobLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
         """Run jobs, and return what they earned; a sweeper that asks for the result of a failed job gets an error."""
-        from lmrl.checks import ConfigError
+        from lmrl.config.checks import ConfigError
         from lmrl.sweeps.launch import SweepFailed
 
         try:

@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from lmrl.evaluation import Evaluation
-from lmrl.files import write_text
 from lmrl.models import tokenizer
 from lmrl.models.backbone import lm_logits, trunk
 from lmrl.models.critic import Critic, load_critic
@@ -19,6 +18,7 @@ from lmrl.policies.conditioned import Conditioned, ReturnToGo
 from lmrl.policies.core import Policy
 from lmrl.policies.decoding import Decoding, GuidedLogits
 from lmrl.policies.language_model import LanguageModelPolicy
+from lmrl.system.files import write_text
 
 PLAYER = "player.json"
 """How the exported networks act: task, memory, decoding."""

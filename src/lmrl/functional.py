@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from lmrl.hyperparameters import Decay
+from lmrl.config.types import Decay
 
 _SHARED = ContextVar("whether the processes' rows make up one batch", default=False)
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lmrl.commands import compose_run, guarded
-from lmrl.signals import ended
+from lmrl.config.compose import compose_run, guarded
+from lmrl.system.signals import ended
 
 _USAGE = """
   python -m lmrl.benchmark                            the training step and rollouts, on the maze
@@ -52,9 +52,9 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run everything and write the report."""
     from lmrl.benchmark import rollouts, train_step
     from lmrl.benchmark.workloads import workloads
-    from lmrl.hardware import cpu_has_fast_bf16, quiet_libraries, set_threads
-    from lmrl.provenance import git_commit, versions
-    from lmrl.summary import write_json
+    from lmrl.experiment.hardware import cpu_has_fast_bf16, quiet_libraries, set_threads
+    from lmrl.runs.provenance import git_commit, versions
+    from lmrl.runs.summary import write_json
 
     task = [] if any(override.startswith("task=") for override in options.overrides) else ["task=maze"]
     chosen = [*task, "algo=ilql", "hardware=cpu", "tracking=none", *options.overrides]

@@ -11,7 +11,7 @@ from lmrl.benchmark.timing import interleave, median, ratios, timed
 from lmrl.benchmark.workloads import GPT2_SMALL, changed
 from lmrl.envs.core import StepResult, TextEnv
 from lmrl.evaluation import evaluation_starts
-from lmrl.experiment import build_materials, load_task
+from lmrl.experiment.run import build_materials, load_task
 from lmrl.models.backbone import lm_logits, trunk
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.policies.decoding import Decoding

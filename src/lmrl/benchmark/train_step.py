@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from lmrl.benchmark.reference import PlainBatch, PlainILQL, plain_collate
 from lmrl.benchmark.timing import Leg, Timing, interleave, matrix_product, median, ratios, timed
 from lmrl.benchmark.workloads import Workload
-from lmrl.hardware import cpu_has_fast_bf16
+from lmrl.experiment.hardware import cpu_has_fast_bf16
 from lmrl.models.backbone import trunk, vocabulary, width
 from lmrl.text.tokens import TokenBatch, TokenTrajectory, collate
 

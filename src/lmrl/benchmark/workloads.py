@@ -9,9 +9,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lmrl.datamodules.sampling import EpochSampler, Rows
-from lmrl.experiment import build_materials, load_task
+from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.stage import Materials, build_stage
 from lmrl.text.tokens import TokenTrajectory
-from lmrl.training import Materials, build_stage
 
 GPT2_SMALL = {"model": {"lm": {"layers": 4, "width": 128, "heads": 4, "window": 2048}}}
 """The size at which other implementations were timed."""

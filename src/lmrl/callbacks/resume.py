@@ -11,8 +11,8 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from lmrl import signals
-from lmrl.checks import ConfigError
+from lmrl.config.checks import ConfigError
+from lmrl.system import signals
 
 LATEST, PREVIOUS = "latest.ckpt", "previous.ckpt"
 

@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lmrl.commands import guarded
+from lmrl.config.compose import guarded
 from lmrl.coverage import heard
 from lmrl.envs.parts.heard import Heard
-from lmrl.signals import ended
+from lmrl.system.signals import ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

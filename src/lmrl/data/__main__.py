@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lmrl.commands import compose_task, guarded
-from lmrl.signals import ended
+from lmrl.config.compose import compose_task, guarded
+from lmrl.system.signals import ended
 
 _USAGE = """
   python -m lmrl.data generate task=maze                       make the data of a task

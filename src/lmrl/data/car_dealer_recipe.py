@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from lmrl.config.types import Count, PositiveCount, Share, checked
 from lmrl.data.games import game_of
 from lmrl.envs.car_dealer import CarDealer
 from lmrl.envs.core import TextEnv
 from lmrl.envs.parts.car_dealer_profile import PERSONALITIES, best_return, lost_return
 from lmrl.envs.parts.car_dealer_sellers import STYLES, StyledSeller
-from lmrl.hyperparameters import Count, PositiveCount, Share, checked
 from lmrl.policies.core import Policy, Request
 from lmrl.text.trajectory import Trajectory, Turn
 

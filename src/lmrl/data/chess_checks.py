@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 from chess import flip_horizontal, square_mirror
 
+from lmrl.config.types import PositiveShare, checked
 from lmrl.envs.parts.positions import Board, Move, move_between, move_text, read_move, read_state, state_text, unspaced
-from lmrl.hyperparameters import PositiveShare, checked
 from lmrl.text.trajectory import Trajectory, Turn
 
 Ply = tuple[Board, Move]

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lmrl.config.types import PositiveCount
 from lmrl.data.generate import Recipe
 from lmrl.data.published import DamagedError, Place, PublishedFile, flag, short, step, text
 from lmrl.envs.chess import ILLEGAL_REWARD
 from lmrl.envs.parts.positions import Board, Move, move_text, read_move, read_state, state_text
-from lmrl.hyperparameters import PositiveCount
 from lmrl.text.trajectory import Trajectory, Turn
 
 Step = tuple[Any, str, float, bool]

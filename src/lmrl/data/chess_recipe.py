@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from lmrl.config.types import Count, PositiveCount, checked
 from lmrl.data.games import game_of
 from lmrl.envs.chess import Chess, EnginePlayer
 from lmrl.envs.core import TextEnv
-from lmrl.hyperparameters import Count, PositiveCount, checked
 from lmrl.policies.core import Request
 from lmrl.text.trajectory import Trajectory, Turn
 

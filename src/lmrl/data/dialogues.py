@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lmrl.config.signatures import suggest
 from lmrl.data.generate import Recipe
 from lmrl.data.outside import DamagedError, short
 from lmrl.data.published import Place, PublishedFile, flag, listed, number, text
 from lmrl.data.rows import FEATURES, OWN_LABELS, ROLES, LabelledTrajectory, RowError, from_row
-from lmrl.signatures import suggest
 from lmrl.text.trajectory import Trajectory, Turn
 
 FIELDS = ("messages", "rewards", "return", "success", "terminated", "truncated", "seed", "policy", "meta")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from lmrl.config.types import Count, PositiveCount, checked
 from lmrl.data.chess_recipe import game_seed, game_statistics, play_game
 from lmrl.data.games import game_of
 from lmrl.envs.chess import Chess, RandomMover
@@ -13,7 +14,6 @@ from lmrl.envs.parts.engine import shared_engines
 from lmrl.envs.parts.mirrors import IMAGES, image_of_game
 from lmrl.envs.parts.positions import Move, move_text, read_state
 from lmrl.envs.parts.search import Search
-from lmrl.hyperparameters import Count, PositiveCount, checked
 from lmrl.policies.core import Request
 from lmrl.text.trajectory import Trajectory, Turn
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lmrl.hyperparameters import PositiveShare, checked
+from lmrl.config.types import PositiveShare, checked
 from lmrl.text.trajectory import Trajectory
 
 

@@ -9,11 +9,11 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lmrl.checks import ConfigError
+from lmrl.config.checks import ConfigError
+from lmrl.config.types import Number, PathText, Processes
 from lmrl.data import store
 from lmrl.data.parallel import processes_for, save_shards
 from lmrl.data.store import Dataset
-from lmrl.hyperparameters import Number, PathText, Processes
 from lmrl.text.trajectory import Trajectory
 
 

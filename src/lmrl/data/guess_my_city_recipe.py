@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from lmrl.config.types import Count, PositiveCount, Share, checked
 from lmrl.data.games import game_of
 from lmrl.envs.core import TextEnv
 from lmrl.envs.guess_my_city import QUESTIONS, GuessMyCity
@@ -12,7 +13,6 @@ from lmrl.envs.parts.guess_my_city_partner import EmbeddedCitizen
 from lmrl.envs.parts.guess_my_city_players import SURE, ExpertPlayer, RandomPlayer, gains, likelihood
 from lmrl.envs.parts.guess_my_city_questions import GUESSES, SENTENCES, SHARES
 from lmrl.envs.parts.guess_my_city_table import cities
-from lmrl.hyperparameters import Count, PositiveCount, Share, checked
 from lmrl.policies.core import Policy
 from lmrl.rollout import Start, rollout
 from lmrl.text.trajectory import Trajectory, Turn

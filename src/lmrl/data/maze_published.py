@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lmrl.config.types import Number
 from lmrl.data.generate import Recipe
 from lmrl.data.published import DamagedError, Place, PublishedFile, flag, listed, number, short, step, text
-from lmrl.hyperparameters import Number
 from lmrl.text.trajectory import Trajectory, Turn
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from lmrl.config.types import Count, PositiveCount, Share, checked
 from lmrl.data.games import game_of
 from lmrl.envs.core import TextEnv
 from lmrl.envs.maze import TIME_OUT_REWARD, Maze, Rewards, optimal_values, read_position
 from lmrl.envs.parts.grid import MOVES, Cell, Layout
-from lmrl.hyperparameters import Count, PositiveCount, Share, checked
 from lmrl.text.trajectory import Trajectory, Turn
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from lmrl.data import store
 from lmrl.data.statistics import Summary
-from lmrl.signals import ENDING, held
+from lmrl.system.signals import ENDING, held
 from lmrl.text.trajectory import Trajectory
 
 PATIENCE = 10.0

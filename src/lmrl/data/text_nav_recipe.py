@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from lmrl.config.types import Count, PositiveCount, Share, checked
 from lmrl.data.games import game_of
 from lmrl.envs.core import TextEnv
 from lmrl.envs.parts.house import CARGO, HOLDERS, TARGET
 from lmrl.envs.text_nav import ExpertPlayer, RandomPlayer, TextNav
-from lmrl.hyperparameters import Count, PositiveCount, Share, checked
 from lmrl.rollout import Start, rollout
 from lmrl.text.trajectory import Trajectory, Turn
 

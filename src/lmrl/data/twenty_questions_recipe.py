@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+from lmrl.config.types import Count, PositiveCount, Share, checked
 from lmrl.data.games import game_of
 from lmrl.envs.core import TextEnv
 from lmrl.envs.parts.twenty_questions_partner import EmbeddedOracle
@@ -11,7 +12,6 @@ from lmrl.envs.parts.twenty_questions_players import Book, book, expert_return
 from lmrl.envs.parts.twenty_questions_rules import YES
 from lmrl.envs.parts.words import member
 from lmrl.envs.twenty_questions import OPENING, TwentyQuestions
-from lmrl.hyperparameters import Count, PositiveCount, Share, checked
 from lmrl.policies.randomness import Uniforms
 from lmrl.text.trajectory import Trajectory, Turn
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from lmrl.config.types import Count, PositiveCount, Share, checked
 from lmrl.data.games import game_of
 from lmrl.envs.core import TextEnv
 from lmrl.envs.parts.words import REPLIES, SOLVED, Vocabulary, member
 from lmrl.envs.wordle import GUESSES, OPENING, RIGHT_REWARD, WRONG_REWARD, Wordle, greedy_return, random_return
-from lmrl.hyperparameters import Count, PositiveCount, Share, checked
 from lmrl.policies.randomness import Uniforms
 from lmrl.text.trajectory import Trajectory, Turn
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from lmrl.config.types import Text
 from lmrl.datamodules.offline import OfflineDataModule
 from lmrl.datamodules.sampling import Rows
-from lmrl.hyperparameters import Text
 from lmrl.text.tokens import TokenTrajectory
 
 

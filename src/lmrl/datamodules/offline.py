@@ -6,9 +6,9 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
+from lmrl.config.types import PositiveCount, checked
 from lmrl.datamodules.cutting import Episodes, cut, loader
 from lmrl.datamodules.sampling import EpochSampler, Rows
-from lmrl.hyperparameters import PositiveCount, checked
 from lmrl.text.codec import Codec
 from lmrl.text.trajectory import Trajectory
 

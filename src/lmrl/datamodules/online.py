@@ -11,12 +11,12 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
+from lmrl.config.types import Count, Positive, PositiveCount, checked
 from lmrl.datamodules.cutting import Episodes, ResumableLoader, cut, loader
 from lmrl.datamodules.replay import Replay
 from lmrl.datamodules.sampling import EpochSampler, Mixed, Rows
 from lmrl.envs.core import TextEnv
 from lmrl.evaluation import episode_seed
-from lmrl.hyperparameters import Count, Positive, PositiveCount, checked
 from lmrl.models.sharding import gathered, whole
 from lmrl.rollout import Start, rollout
 from lmrl.text.codec import Codec

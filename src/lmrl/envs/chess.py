@@ -9,11 +9,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from lmrl.config.types import Number, PathText, PositiveCount, Processes
 from lmrl.envs.core import StepResult, TextEnv
 from lmrl.envs.parts.engine import EngineFailedError, find_engine
 from lmrl.envs.parts.positions import Board, Move, Starts, move_text, read_move, read_state, state_text
 from lmrl.envs.parts.strength import CHOICES, Strength
-from lmrl.hyperparameters import Number, PathText, PositiveCount, Processes
 from lmrl.policies.core import Action, Request
 from lmrl.policies.randomness import Uniforms
 from lmrl.text.trajectory import Turn

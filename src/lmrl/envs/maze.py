@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from lmrl.config.types import PositiveCount, Text
 from lmrl.envs.core import StepResult, TextEnv
 from lmrl.envs.parts.grid import MOVES, Cell, Layout
-from lmrl.hyperparameters import PositiveCount, Text
 from lmrl.policies.core import Action, Request
 
 GYMNASIUM_IDS = {"lmrl/Maze-v0": ("Maze", {}), "lmrl/MazePO-v0": ("Maze", {"describe": "walls"})}

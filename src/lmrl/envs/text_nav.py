@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from lmrl.config.types import PositiveCount
 from lmrl.envs.core import StepResult, TextEnv
 from lmrl.envs.parts.house import CARGO, EXITS, ROOMS, TARGET, House, directions_to
 from lmrl.envs.parts.house_texts import OBJECTIVE, Wording, carried
-from lmrl.hyperparameters import PositiveCount
 from lmrl.policies.core import Action, Request
 from lmrl.policies.randomness import Uniforms
 from lmrl.text.trajectory import History

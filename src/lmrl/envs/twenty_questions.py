@@ -4,12 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from lmrl.config.types import PositiveCount
 from lmrl.envs.core import StepResult, TextEnv
 from lmrl.envs.parts.twenty_questions_facts import facts
 from lmrl.envs.parts.twenty_questions_partner import default_oracle
 from lmrl.envs.parts.twenty_questions_players import question_texts
 from lmrl.envs.parts.twenty_questions_rules import NO, YES, is_guess_of, is_question, says_yes
-from lmrl.hyperparameters import PositiveCount
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.text.trajectory import Turn
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from lmrl.config.types import Number, PathText
 from lmrl.envs.core import StepResult, TextEnv
 from lmrl.envs.parts.words import REPLIES, SOLVED, Vocabulary, load, members
-from lmrl.hyperparameters import Number, PathText
 from lmrl.policies.core import Action, Request
 from lmrl.policies.scripted import RandomPolicy
 from lmrl.text.trajectory import History

@@ -18,8 +18,8 @@ except ImportError as error:
         "the chess tasks need the package chess (GPL-3): uv sync --extra chess, or pip install -e '.[chess]'"
     ) from error
 
+from lmrl.config.types import Count
 from lmrl.envs.parts.positions import move_between, read_move, read_state
-from lmrl.hyperparameters import Count
 from lmrl.text.trajectory import Trajectory, Turn
 
 BOARD_SIZE = 360

@@ -12,9 +12,9 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrow, FancyBboxPatch, Rectangle
 
+from lmrl.config.types import PositiveShare
 from lmrl.envs.maze import Maze, Solution, optimal_values
 from lmrl.envs.parts.grid import MOVES, Cell, Layout
-from lmrl.hyperparameters import PositiveShare
 
 INK = "#1f2933"
 MUTED = "#6b7785"

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lmrl.hyperparameters import NonNegative, Seed, Size
+from lmrl.config.types import NonNegative, Seed, Size
 from lmrl.models.window import readable
 from lmrl.text.codec import Codec
 

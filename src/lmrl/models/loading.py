@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmrl.hub import check_path
-from lmrl.hyperparameters import Chance, PathText
+from lmrl.config.hub import check_path
+from lmrl.config.types import Chance, PathText
 from lmrl.models.probe import probe
 from lmrl.text.codec import Codec
 

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from lmrl.config.types import NonNegative, Positive, Share, checked
 from lmrl.functional import like
-from lmrl.hyperparameters import NonNegative, Positive, Share, checked
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of the Newton-Schulz iteration of Jordan et al. 2024, which has the steepest slope at 0."""

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from lmrl.hub import check_path
-from lmrl.hyperparameters import PathText, Text
+from lmrl.config.hub import check_path
+from lmrl.config.types import PathText, Text
 from lmrl.text.codec import Codec
 
 PAD = "<|pad|>"

@@ -35,8 +35,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from lmrl.config.types import Count, Number, OpenShare, Positive, PositiveCount, PositiveShare, checked
 from lmrl.functional import expectile_weight, over_processes, polyak_, weighted_mean
-from lmrl.hyperparameters import Count, Number, OpenShare, Positive, PositiveCount, PositiveShare, checked
 from lmrl.models.backbone import width
 from lmrl.models.heads import ValueHead
 from lmrl.models.sharding import whole

@@ -28,8 +28,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lmrl.config.types import Number, Positive, PositiveShare, checked
 from lmrl.functional import log_prob, pick, weighted_mean
-from lmrl.hyperparameters import Number, Positive, PositiveShare, checked
 from lmrl.models.backbone import hidden_states, width
 from lmrl.models.critic import load_critic
 from lmrl.models.heads import ValueHead

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lmrl.data_needs import DataNeeds
+from lmrl.config.data_needs import DataNeeds
+from lmrl.config.types import Count, Decay, Positive, PositiveCount, PositiveShare, checked
 from lmrl.functional import log_prob, one_batch, over_processes, warmup_then
-from lmrl.hyperparameters import Count, Decay, Positive, PositiveCount, PositiveShare, checked
 from lmrl.models.backbone import head_groups, hidden_states, lm_logits, parameter_groups, save, trunk
 from lmrl.models.cache import evaluation
 from lmrl.models.sharding import gathered, is_sharded, shard, whole

@@ -27,8 +27,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lmrl.config.types import NonNegative, Number, checked
 from lmrl.functional import log_prob, over_processes, weighted_mean
-from lmrl.hyperparameters import NonNegative, Number, checked
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.text.returns import with_returns
 from lmrl.text.tokens import TokenBatch, TokenTrajectory

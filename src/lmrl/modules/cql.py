@@ -38,6 +38,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from lmrl.config.types import Count, NonNegative, Number, OpenShare, PositiveShare, Share, checked
 from lmrl.functional import (
     discount_factors,
     expectile_weight,
@@ -47,7 +48,6 @@ from lmrl.functional import (
     return_share,
     weighted_mean,
 )
-from lmrl.hyperparameters import Count, NonNegative, Number, OpenShare, PositiveShare, Share, checked
 from lmrl.models.backbone import lm_logits
 from lmrl.models.critic import export_guided, new_critic
 from lmrl.modules.base import Algorithm, Logs, frozen

@@ -33,8 +33,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lmrl.config.types import NonNegative, Positive, checked
 from lmrl.functional import log_prob, over_processes
-from lmrl.hyperparameters import NonNegative, Positive, checked
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
 

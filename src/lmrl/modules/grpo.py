@@ -32,8 +32,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lmrl.config.types import GroupSize, NonNegative, OpenShare, Positive, PositiveShare, checked
 from lmrl.functional import weighted_mean
-from lmrl.hyperparameters import GroupSize, NonNegative, OpenShare, Positive, PositiveShare, checked
 from lmrl.modules.base import Algorithm, Logs, frozen
 from lmrl.policies.decoding import check_learnable
 from lmrl.text.returns import with_extras

@@ -21,8 +21,8 @@ from typing import Any, Literal
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lmrl.config.types import NonNegative, Number, PositiveShare, checked
 from lmrl.functional import log_prob, pick, weighted_mean
-from lmrl.hyperparameters import NonNegative, Number, PositiveShare, checked
 from lmrl.models.backbone import lm_logits, vocabulary, width
 from lmrl.models.critic import export_guided
 from lmrl.models.heads import ValueHead

@@ -33,8 +33,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lmrl.config.types import NonNegative, Number, Positive, PositiveShare, Share, checked
 from lmrl.functional import entropy, log_prob, weighted_mean
-from lmrl.hyperparameters import NonNegative, Number, Positive, PositiveShare, Share, checked
 from lmrl.models.backbone import width
 from lmrl.models.heads import ValueHead
 from lmrl.modules.base import Algorithm, Logs, frozen

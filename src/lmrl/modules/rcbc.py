@@ -32,8 +32,8 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from lmrl.config.types import NonNegative, checked
 from lmrl.functional import log_prob, over_processes, weighted_mean
-from lmrl.hyperparameters import NonNegative, checked
 from lmrl.models.backbone import window
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.policies.conditioned import Conditioned, ReturnToGo

@@ -33,8 +33,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from lmrl.config.types import GroupSize, NonNegative, Positive, checked
 from lmrl.functional import over_processes
-from lmrl.hyperparameters import GroupSize, NonNegative, Positive, checked
 from lmrl.modules.base import Algorithm, Logs, frozen
 from lmrl.policies.decoding import check_learnable
 from lmrl.text.returns import with_extras

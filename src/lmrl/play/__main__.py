@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmrl.commands import compose_task, guarded
-from lmrl.signals import ended
+from lmrl.config.compose import compose_task, guarded
+from lmrl.system.signals import ended
 
 _USAGE = """
   python -m lmrl.play task=wordle                              play an episode yourself
@@ -138,9 +138,9 @@ def _trained(folder: Path) -> tuple[str, int | None, Any]:
         FileNotFoundError: the folder has no trained policy.
         ValueError: a file of the policy is damaged.
     """
+    from lmrl.experiment.reload import trained_policy
     from lmrl.exported import PLAYER, load_exported
-    from lmrl.recorded import run_config
-    from lmrl.reload import trained_policy
+    from lmrl.runs.recorded import run_config
 
     if (folder / PLAYER).is_file():
         exported = load_exported(folder)

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx2
 
-from lmrl.hyperparameters import ConfigError, Positive, PositiveCount, Seed, Text, checked
+from lmrl.config.types import ConfigError, Positive, PositiveCount, Seed, Text, checked
 from lmrl.policies.chat_answer import Answer, NoAnswer, read_completion
 from lmrl.policies.chat_settings import (
     NAME,

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import httpx2
 from pydantic import Field
 
-from lmrl.hyperparameters import NonNegative, PositiveCount, Share, check_fields, objection
+from lmrl.config.types import NonNegative, PositiveCount, Share, check_fields, objection
 
 NAME = "algo.policy.endpoint"
 """Where the settings are in the configuration."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from lmrl.hyperparameters import NonNegative, PositiveCount, PositiveShare, Share, check_fields
+from lmrl.config.types import NonNegative, PositiveCount, PositiveShare, Share, check_fields
 from lmrl.text.codec import Codec
 
 

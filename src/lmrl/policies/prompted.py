@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lmrl.hyperparameters import Count, checked
+from lmrl.config.types import Count, checked
 from lmrl.policies.chat import Chat, ChatEndpoint
 from lmrl.policies.chat_answer import Answer
 from lmrl.policies.chat_settings import NAME

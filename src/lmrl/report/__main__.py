@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from lmrl.commands import guarded
-from lmrl.signals import ended
+from lmrl.config.compose import guarded
+from lmrl.system.signals import ended
 
 _USAGE = """
   python -m lmrl.report                                        everything under runs/

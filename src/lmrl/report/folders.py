@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from lmrl.recorded import PROVENANCE
 from lmrl.report.runs import CHANGES, Run, Status, changes_in, identity, metric_rows, progress
-from lmrl.runs import is_busy
+from lmrl.runs.folders import is_busy
+from lmrl.runs.recorded import PROVENANCE
 
 
 def runs_in(places: Sequence[str]) -> list[Run]:

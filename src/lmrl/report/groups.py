@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lmrl.recorded import SMOKE, environment_changes
 from lmrl.report.naming import Settings, labels, meant, text
 from lmrl.report.runs import Run
 from lmrl.report.sections import sections
-from lmrl.runs import decisive
+from lmrl.runs.folders import decisive
+from lmrl.runs.recorded import SMOKE, environment_changes
 
 DEFAULT = "(default)"
 """The value of a key as the defaults of a task and method say it, where it is not known."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmrl.commands import compose_run
+from lmrl.config.compose import compose_run
 from lmrl.report.runs import Run, without_password
-from lmrl.runs import UNREAD, flat, lies_in
+from lmrl.runs.folders import UNREAD, flat, lies_in
 
 _SAID_APART = ("seed", "resume", "data_dir", "runs_dir", "tracking")
 """What the command of a run does not need, because it says where things are, or has already."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lmrl.recorded import environment_changes
-from lmrl.runs import WITHOUT_EFFECT, lies_in
+from lmrl.runs.folders import WITHOUT_EFFECT, lies_in
+from lmrl.runs.recorded import environment_changes
 
 Status = Literal["finished", "interrupted", "failed", "unfinished"]
 """How a run ended; `unfinished`: it left no word about its end, because it still runs or was killed."""

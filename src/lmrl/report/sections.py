@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmrl.recorded import ENVIRONMENT, environment_changes, told
 from lmrl.report.naming import Settings, differences, meant, said, text
 from lmrl.report.runs import Run
-from lmrl.runs import lies_in
+from lmrl.runs.folders import lies_in
+from lmrl.runs.recorded import ENVIRONMENT, environment_changes, told
 
 Environment = frozenset[tuple[str, str]]
 """What the reported number is of: dotted keys with their values, equal numbers written alike."""

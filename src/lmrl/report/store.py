@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from lmrl.mlflow_store import PARENT_TAG, reader
-from lmrl.recorded import PROVENANCE
 from lmrl.report.runs import CHANGES, Run, Status, changes_in, identity, progress, without_password
+from lmrl.runs.recorded import PROVENANCE
+from lmrl.tracking.store import PARENT_TAG, reader
 
 EXPERIMENTS = "lmrl/"
 """The names of lmrl's experiments begin so."""

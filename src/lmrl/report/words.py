@@ -7,7 +7,7 @@ from typing import Any
 
 from lmrl.report.results import Estimate, Result
 from lmrl.report.runs import Run
-from lmrl.words import UNKNOWN, duration, number, percent
+from lmrl.runs.formats import UNKNOWN, duration, number, percent
 
 
 def estimate(found: Estimate | None, digits: int = 1) -> str:

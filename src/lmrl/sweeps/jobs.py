@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lmrl.runs import WITHOUT_EFFECT, RunFolders, lies_in, read_summary
-from lmrl.signals import ENDING
+from lmrl.runs.folders import WITHOUT_EFFECT, RunFolders, lies_in, read_summary
+from lmrl.system.signals import ENDING
 
 Status = Literal["waiting", "running", "finished", "interrupted", "failed"]
 """How a job stands."""

@@ -14,15 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from lmrl.checks import ConfigError, check_config, explain_failure
-from lmrl.files import write_text
-from lmrl.runs import RunFolders, config_hash, run_name
+from lmrl.config.checks import ConfigError, check_config, explain_failure
+from lmrl.runs.folders import RunFolders, config_hash, run_name
 from lmrl.sweeps.jobs import Command, Job, group_of
 from lmrl.sweeps.parent import Parent, parent_of
 from lmrl.sweeps.places import Place, Schedule
 from lmrl.sweeps.screen import SweepScreen
 from lmrl.sweeps.state import SweepFolder, sweep_digest
 from lmrl.sweeps.tables import markdown, print_tables, said, short
+from lmrl.system.files import write_text
 
 PASSED = ("hydra.searchpath",)
 """Overrides of Hydra's own that a job gets too; the others are about the sweep."""

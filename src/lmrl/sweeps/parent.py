@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmrl.checks import ConfigError
-from lmrl.mlflow_store import PARENT, Store, adopt
-from lmrl.provenance import git_commit
+from lmrl.config.checks import ConfigError
+from lmrl.runs.provenance import git_commit
 from lmrl.sweeps.jobs import Job
 from lmrl.sweeps.tables import best, counts, labels_of, markdown
+from lmrl.tracking.store import PARENT, Store, adopt
 
 MIXED = "lmrl/sweeps"
 """The experiment of sweeps over several tasks."""

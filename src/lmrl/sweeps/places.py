@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from lmrl.signals import ENDING
 from lmrl.sweeps.jobs import Job
 from lmrl.sweeps.tables import plural
+from lmrl.system.signals import ENDING
 
 PAUSE = 0.3
 """Seconds between two looks at the running jobs."""

@@ -3,12 +3,12 @@
 import subprocess
 from collections.abc import Sequence
 
-from lmrl.equipment import cores, own_threads, visible_devices
-from lmrl.hyperparameters import PositiveCount
+from lmrl.config.types import PositiveCount
 from lmrl.sweeps import jobs
 from lmrl.sweeps.jobs import Job
 from lmrl.sweeps.places import Attempt, Place
 from lmrl.sweeps.tables import plural
+from lmrl.system.equipment import cores, own_threads, visible_devices
 
 CORES_PER_WORKER = 4
 """How many cores a job gets where nobody says how many jobs run at once, and there is no GPU."""

@@ -7,9 +7,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from lmrl.runs.formats import duration, number
 from lmrl.sweeps.jobs import Job, last_words
 from lmrl.sweeps.tables import STYLES, labels_of, said
-from lmrl.words import duration, number
 
 
 class SweepScreen:

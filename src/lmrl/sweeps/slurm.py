@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import psutil
 
-from lmrl.checks import ConfigError
+from lmrl.config.checks import ConfigError
 from lmrl.sweeps import jobs
 from lmrl.sweeps.jobs import Command, Job
 from lmrl.sweeps.places import Attempt, Place

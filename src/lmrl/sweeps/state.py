@@ -9,9 +9,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lmrl.checks import ConfigError
-from lmrl.files import write_text
+from lmrl.config.checks import ConfigError
 from lmrl.sweeps.jobs import Job, has_effect
+from lmrl.system.files import write_text
 
 EXTENT = ("n_trials", "n_jobs", "max_batch_size", "max_failure_rate")
 """How far a sweeper goes: a longer search goes on with the shorter one."""

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lmrl.runs.formats import duration, number
 from lmrl.sweeps.jobs import Job, Status, group_of, has_effect
-from lmrl.words import duration, number
 
 STYLES: Mapping[Status, str] = {
     "finished": "green", "failed": "red", "interrupted": "yellow", "running": "cyan", "waiting": "dim",

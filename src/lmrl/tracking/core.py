@@ -13,9 +13,9 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from lmrl.evaluation import Evaluation
-from lmrl.files import write_text
-from lmrl.runs import run_name
-from lmrl.summary import Status, markdown
+from lmrl.runs.folders import run_name
+from lmrl.runs.summary import Status, markdown
+from lmrl.system.files import write_text
 
 FINAL = "final"
 """What the names of the reported evaluation's numbers begin with."""
@@ -45,7 +45,7 @@ class RunIdentity:
     model: str
     seed: int
     config_hash: str
-    """As from `lmrl.runs.config_hash`."""
+    """As from `lmrl.runs.folders.config_hash`."""
     env_version: str = ""
     dataset_fingerprint: str = ""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmrl.rollout import Start
-from lmrl.summary import messages
+from lmrl.runs.summary import messages
 from lmrl.text.trajectory import Trajectory, view
 from lmrl.tracking.facts import rounded
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmrl.mlflow_store import view_link
-from lmrl.provenance import git_commit
-from lmrl.recorded import PROVENANCE, is_comparable
-from lmrl.runs import UNREAD, experiment_hash, lies_in
+from lmrl.runs.folders import UNREAD, experiment_hash, lies_in
+from lmrl.runs.provenance import git_commit
+from lmrl.runs.recorded import PROVENANCE, is_comparable
 from lmrl.tracking.core import RunIdentity
+from lmrl.tracking.store import view_link
 
 LONGEST_VALUE = 250
 """Lightning and older servers cut parameters here; what is longer is only in the configuration file."""

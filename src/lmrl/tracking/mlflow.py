@@ -13,14 +13,14 @@ import yaml
 from pytorch_lightning.loggers import Logger, MLFlowLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from lmrl.config.types import Count, PathText, Text
 from lmrl.evaluation import Evaluation
-from lmrl.hyperparameters import Count, PathText, Text
-from lmrl.mlflow_store import PARENT, PARENT_TAG, Store, adopt
-from lmrl.summary import Status, write_json
+from lmrl.runs.summary import Status, write_json
 from lmrl.tracking.core import RunIdentity, Tracker
 from lmrl.tracking.episodes import TraceOwner, end_tracing, log_episode
 from lmrl.tracking.facts import LONGEST_VALUE, flatten, rounded, run_tags, task_note
 from lmrl.tracking.outbox import Outbox
+from lmrl.tracking.store import PARENT, PARENT_TAG, Store, adopt
 
 STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 PATIENCE = 300.0

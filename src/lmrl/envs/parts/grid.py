@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lmrl.hyperparameters import Count
+from lmrl.config.types import Count
 
 Cell = tuple[int, int]
 """Row and column, counted from 0 at the top left."""

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
+from lmrl.config.types import Share
 from lmrl.envs.parts.twenty_questions_facts import facts
 from lmrl.envs.parts.twenty_questions_parser import digest, meaning, parser
 from lmrl.envs.parts.twenty_questions_rules import NO, YES
-from lmrl.hyperparameters import Share
 from lmrl.policies.core import Action, Request
 from lmrl.policies.randomness import Uniforms
 

@@ -8,8 +8,10 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lmrl.checks import ConfigError, build, check_config, check_environments
-from lmrl.equipment import (
+from lmrl.config.checks import ConfigError, build, check_config, check_environments
+from lmrl.runs.folders import RunFolders, config_hash, run_name, why_not_resumable
+from lmrl.scores import Anchors
+from lmrl.system.equipment import (
     cores,
     has_other_gpus,
     is_started_by_launcher,
@@ -17,8 +19,6 @@ from lmrl.equipment import (
     why_too_coarse,
     why_unwritable,
 )
-from lmrl.runs import RunFolders, config_hash, run_name, why_not_resumable
-from lmrl.scores import Anchors
 
 
 def preflight(cfg: DictConfig, choices: Mapping[str, str]) -> None:
@@ -126,7 +126,7 @@ def _check_dataset(folder: Path, task: str) -> None:
 
 def _check_model(path: str) -> None:
     """See that a model's folder is there, or that the Hub or its cache can be asked for it."""
-    from lmrl.hub import check_path, why_absent
+    from lmrl.config.hub import check_path, why_absent
 
     build("model.path", check_path, path)
     if not Path(path).is_dir() and (reason := why_absent(path)) is not None:

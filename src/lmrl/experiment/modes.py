@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lmrl import __version__
-from lmrl.checks import ConfigError
-from lmrl.signatures import suggest
+from lmrl.config.checks import ConfigError
+from lmrl.config.signatures import suggest
 
 MODES = ("train", "eval", "replay", "data")
 _USAGE = """
@@ -30,7 +30,7 @@ def dispatch(train: Callable[[], object], arguments: Sequence[str]) -> int:
         train: runs an experiment from the command line.
         arguments: what stands behind `run.py`.
     """
-    from lmrl.commands import at_home, guarded
+    from lmrl.config.compose import at_home, guarded
 
     arguments = at_home(arguments)
     sys.argv[1:] = arguments  # Hydra reads them there
@@ -59,8 +59,8 @@ def _run(train: Callable[[], object], arguments: Sequence[str]) -> int:
     from hydra.errors import HydraException, InstantiationException
     from omegaconf.errors import OmegaConfBaseException
 
-    from lmrl.commands import beside_sources
-    from lmrl.mistakes import in_our_words, slip
+    from lmrl.config.compose import beside_sources
+    from lmrl.config.mistakes import in_our_words, slip
 
     folder = beside_sources()
     groups = {path.name for place in (folder, Path("conf")) if place.is_dir() for path in place.iterdir()}
@@ -82,7 +82,7 @@ def _run(train: Callable[[], object], arguments: Sequence[str]) -> int:
 
 def _help() -> str:
     """Return what can be typed: the modes, and the choices of each group of the configuration."""
-    from lmrl.commands import configuration_folder
+    from lmrl.config.compose import configuration_folder
 
     folder = configuration_folder(None)
     shown = ("task", "algo", "model", "hardware", "partner", "tracking", "launcher", "experiment")
@@ -103,12 +103,13 @@ def _again(mode: str, run: str | None, rest: list[str]) -> None:
         raise ConfigError(f"mode={mode} takes only key=value, not {' '.join(flags)}")
     if mode == "eval":
         _check_changes(rest)
-    from lmrl.recorded import changed_config, find_run
+    from lmrl.runs.recorded import changed_config
+    from lmrl.tracking.find import find_run
 
     stores = [text.split("=", 1)[1] for text in rest if text.startswith("tracking.tracking_uri=")]
     folder = find_run(run, *stores[-1:])
     changed_config(folder, rest)  # mistakes are answered before anything heavy is imported
-    from lmrl import again
+    from lmrl.experiment import again
 
     (again.evaluate_again if mode == "eval" else again.replay)(folder, rest)
 

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmrl.hub import check_path
+from lmrl.config.hub import check_path
 from lmrl.models.window import positions
+from lmrl.partners.prompt import Message, plain
 from lmrl.policies.decoding import Decoding, sample
-from lmrl.policies.partner_prompt import Message, plain
 from lmrl.policies.randomness import Uniforms
 from lmrl.policies.system_role import without_system
 from lmrl.policies.thoughts import Spoken, opening_mark, without_thoughts

@@ -9,9 +9,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from lmrl.data_needs import unlearnable
-from lmrl.faults import declared, faults, is_path
-from lmrl.hyperparameters import ConfigError
+from lmrl.config.data_needs import unlearnable
+from lmrl.config.faults import declared, faults, is_path
+from lmrl.config.types import ConfigError
 
 
 def check_config(cfg: DictConfig) -> None:

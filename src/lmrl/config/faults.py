@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from lmrl.declared import FOREIGN, INSIDE, Block, Kind, Several, root
-from lmrl.hyperparameters import PATH, is_simple, objection
-from lmrl.signatures import Part, Signature, signature_of, suggest
+from lmrl.config.declared import FOREIGN, INSIDE, Block, Kind, Several, root
+from lmrl.config.signatures import Part, Signature, signature_of, suggest
+from lmrl.config.types import PATH, is_simple, objection
 
 _TABLE = "must be a table of names and values"
 

@@ -1,7 +1,6 @@
 """A run as it was recorded: its folder, its configuration, and that configuration with changes. Needs no torch."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,49 +9,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lmrl.checks import ConfigError, check_config
-from lmrl.commands import compose_run, compose_unchecked
-from lmrl.files import write_text
-from lmrl.mlflow_store import reader
-from lmrl.runs import decisive, lies_in
+from lmrl.config.checks import check_config
+from lmrl.config.compose import compose_run, compose_unchecked
+from lmrl.runs.folders import decisive, lies_in
+from lmrl.system.files import write_text
 
 PROVENANCE = "provenance.json"
 SMOKE = "smoke"
 """The experiment whose runs show that everything works and learn nothing."""
 ENVIRONMENT = ("task.env", "task.evaluation.env", "evaluation.env", "task.score", "task.own_score")
 """Parts of a configuration that make the reported number one of another task."""
-_RUN_ID = re.compile(r"[0-9a-f]{32}")
 _ABSENT = object()
-
-
-def find_run(reference: str, tracking_uri: str = "sqlite:///mlflow.db") -> Path:
-    """Return the folder of a run.
-
-    Args:
-        reference: the folder, or the run's id in MLflow.
-        tracking_uri: where MLflow keeps its runs.
-
-    Raises:
-        ConfigError: there is no such run, or its folder is not on this machine.
-    """
-    folder = Path(reference).expanduser()
-    if (folder / "config.yaml").is_file():
-        return folder
-    if folder.exists() or not _RUN_ID.fullmatch(reference):
-        raise ConfigError(f"run={reference} is neither a run folder (no config.yaml in it) nor an MLflow run ID")
-    from mlflow.exceptions import MlflowException
-
-    try:
-        tags = reader(tracking_uri).get_run(reference).data.tags
-    except (FileNotFoundError, MlflowException) as error:
-        cause = str(error).splitlines()[0]
-        raise ConfigError(f"run={reference} is not in {tracking_uri} ({cause}); tracking.tracking_uri=...") from error
-    folder = Path(tags.get("output_folder", ""))
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError(
-            f"run={reference} was written to {folder}, which is not on this machine: copy the folder here"
-        )
-    return folder
 
 
 def run_config(folder: Path) -> DictConfig:

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from lmrl.hyperparameters import ConfigError
+from lmrl.config.types import ConfigError
 
 _FORMAT = 2  # part of every key: changes whenever the same question would have to be asked again
 _AT_ONCE = 500  # keys of one query; some builds of SQLite allow 999

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lmrl.signatures import suggest
+from lmrl.config.signatures import suggest
 
 GROUPS = ("task", "algo", "model", "hardware", "partner", "tracking", "launcher", "experiment", "sweeps")
 _KEYS = (

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from lmrl.checks import ConfigError
+from lmrl.config.checks import ConfigError
 
 UNREAD = (
     *("task.importer", "task.players", "task.figures", "task.records", "task.paper", "task.dataset.published"),

@@ -18,9 +18,9 @@ from torch.distributed import TCPStore  # type: ignore[reportPrivateImportUsage]
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from lmrl.checks import ConfigError
-from lmrl.equipment import cores, own_threads, why_too_coarse
+from lmrl.config.checks import ConfigError
 from lmrl.functional import like
+from lmrl.system.equipment import cores, own_threads, why_too_coarse
 
 
 def set_threads(threads: int | None, processes: int = 1) -> int:

@@ -10,12 +10,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lmrl.callbacks.resume import newest_checkpoint
-from lmrl.checks import build
+from lmrl.config.checks import build
+from lmrl.experiment.stage import TOKENIZER, Materials, build_module, final_decoding, load_weights
 from lmrl.exported import PLAYER
 from lmrl.models import tokenizer
 from lmrl.policies.core import Policy
-from lmrl.recorded import run_config
-from lmrl.training import TOKENIZER, Materials, build_module, final_decoding, load_weights
+from lmrl.runs.recorded import run_config
 
 
 def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:

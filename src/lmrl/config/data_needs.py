@@ -6,7 +6,7 @@ Nothing here needs PyTorch, so that a user hears of it before anything is import
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from lmrl.signatures import declared, signature_of
+from lmrl.config.signatures import declared, signature_of
 
 
 class DataNeeds:

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from filelock import FileLock
 
-from lmrl.mlflow_moved import HOME_TAG, follow
+from lmrl.tracking.moved import HOME_TAG, follow
 
 SQLITE = "sqlite:///"
 COMMAND = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1"

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from lmrl.policies.partner_prompt import one_line
+from lmrl.partners.prompt import one_line
 
 _LABEL = re.compile(r"^partner\s*:\s*", re.IGNORECASE)
 _TYPOGRAPHY = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014", "''\"\"--")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmrl import hyperparameters
+from lmrl.config import types as hyperparameters
 
 _NAMES = vars(builtins) | vars(typing) | vars(collections.abc) | vars(hyperparameters)
 """What annotations may be made of; others stand for objects."""
@@ -130,7 +130,7 @@ def _source(module: str) -> ast.Module | None:
     """Return a module's syntax tree; only for this package, because finding others would import them."""
     if module.partition(".")[0] != "lmrl":
         return None
-    place = Path(__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    place = Path(__file__).parents[1].joinpath(*module.split(".")[1:]).with_suffix(".py")
     return ast.parse(place.read_text(encoding="utf-8")) if place.is_file() else None
 
 

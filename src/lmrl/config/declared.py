@@ -1,7 +1,8 @@
 """The shape of a configuration: what stands where, and what may stand there. Needs no torch.
 
-What an object takes is declared by its own parameters (`lmrl.signatures`). Here is the rest: the blocks of `conf/` that
-are no object, the contents of tables that an object takes as they are, and the arguments of objects from elsewhere.
+What an object takes is declared by its own parameters (`lmrl.config.signatures`). Here is the rest: the blocks of
+`conf/` that are no object, the contents of tables that an object takes as they are, and the arguments of objects from
+elsewhere.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from lmrl.hyperparameters import (
+from lmrl.config.signatures import Part, Signature
+from lmrl.config.types import (
     Count,
     NonNegative,
     Number,
@@ -24,7 +26,6 @@ from lmrl.hyperparameters import (
     Size,
     Text,
 )
-from lmrl.signatures import Part, Signature
 
 Kind: TypeAlias = Any
 """A type of plain values, a `Part`, a `Block` or `Several`."""
@@ -243,10 +244,10 @@ INSIDE: Mapping[tuple[str, str], Kind] = {
     (_ENDPOINT, "sampling"): _REQUEST,
     (_ENDPOINT, "price"): _PRICES,
     (_ENDPOINT, "retries"): Part(optional=True, target="lmrl.policies.chat_settings.Retries"),
-    ("lmrl.policies.partners.EndpointPartner", "endpoint"): Part(target=_ENDPOINT),
-    ("lmrl.policies.partners.EndpointPartner", "prompt"): _PARTNER_PROMPT,
-    ("lmrl.policies.partners.LocalPartner", "prompt"): _PARTNER_PROMPT,
-    ("lmrl.policies.partners.LocalPartner", "sampling"): Part(optional=True, target=_DECODING),
+    ("lmrl.partners.partners.EndpointPartner", "endpoint"): Part(target=_ENDPOINT),
+    ("lmrl.partners.partners.EndpointPartner", "prompt"): _PARTNER_PROMPT,
+    ("lmrl.partners.partners.LocalPartner", "prompt"): _PARTNER_PROMPT,
+    ("lmrl.partners.partners.LocalPartner", "sampling"): Part(optional=True, target=_DECODING),
     ("lmrl.models.loading.pretrained", "lora"): _LORA,
     ("lmrl.models.optim.Muon", "betas"): _BETAS,
     ("lmrl.sweeps.slurm.Slurm", "parameters"): Block(

@@ -12,19 +12,19 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from lmrl.checks import ConfigError
+from lmrl.config.checks import ConfigError
 from lmrl.evaluation import Evaluation
-from lmrl.experiment import build_policy, evaluation_env, final_evaluation, is_trained, run_as
-from lmrl.files import write_text
-from lmrl.hardware import quiet_libraries, set_threads
-from lmrl.mlflow_store import below
-from lmrl.provenance import describe, differences
-from lmrl.recorded import PROVENANCE, changed_config, changes_of, provenance
-from lmrl.reload import trained_policy
-from lmrl.runs import config_hash, read_summary
+from lmrl.experiment.hardware import quiet_libraries, set_threads
+from lmrl.experiment.reload import trained_policy
+from lmrl.experiment.run import build_policy, evaluation_env, final_evaluation, is_trained, run_as
+from lmrl.runs.folders import config_hash, read_summary
+from lmrl.runs.provenance import describe, differences
+from lmrl.runs.recorded import PROVENANCE, changed_config, changes_of, provenance
+from lmrl.runs.summary import build_summary, partner_of, print_summary, write_json, write_transcripts
 from lmrl.scores import Anchors
-from lmrl.summary import build_summary, partner_of, print_summary, write_json, write_transcripts
+from lmrl.system.files import write_text
 from lmrl.tracking.core import RunIdentity
+from lmrl.tracking.store import below
 
 TIMINGS = ("second", "episodes_per", "memory")
 """Parts of the names of metrics that tell how fast a run was, which no two runs share."""

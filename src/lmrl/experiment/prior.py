@@ -23,11 +23,11 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from lmrl import __version__
-from lmrl.files import open_to_readers
+from lmrl.experiment.stage import Materials, build_stage, fit
 from lmrl.models import loading
-from lmrl.summary import write_json
+from lmrl.runs.summary import write_json
+from lmrl.system.files import open_to_readers
 from lmrl.tracking.core import MetricsFile
-from lmrl.training import Materials, build_stage, fit
 
 
 def untrained(cfg: DictConfig, stage: DictConfig, task: str, fingerprint: str) -> Iterator[DictConfig]:

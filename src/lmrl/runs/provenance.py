@@ -86,7 +86,7 @@ def describe(
         choices: the chosen configuration of each group, such as `task: maze`.
         env_version: version of the environment.
         dataset: fingerprint of the data.
-        changed: as from `lmrl.recorded.changes_of`.
+        changed: as from `lmrl.runs.recorded.changes_of`.
         kind: a run of its own, or another evaluation of one.
     """
     return {

@@ -16,24 +16,24 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
-from lmrl import prior
 from lmrl.callbacks.evaluate import Evaluate
-from lmrl.checks import build, changed_env
+from lmrl.config.checks import build, changed_env
 from lmrl.data.generate import loader_of
 from lmrl.data.store import Dataset
 from lmrl.evaluation import Evaluation, evaluate, evaluation_starts
+from lmrl.experiment import prior
+from lmrl.experiment.hardware import first_decides, local_processes, quiet_libraries, set_threads
+from lmrl.experiment.stage import Materials, Stage, build_stage, check_machine, final_decoding, fit
 from lmrl.exported import write_card, write_player
 from lmrl.figures.draw import draw_figures
-from lmrl.files import open_to_readers, write_text
-from lmrl.hardware import first_decides, local_processes, quiet_libraries, set_threads
 from lmrl.policies.core import Policy
-from lmrl.provenance import describe
-from lmrl.recorded import PROVENANCE, changes_of, provenance, record_beginning
-from lmrl.runs import config_hash, open_run
+from lmrl.runs.folders import config_hash, open_run
+from lmrl.runs.provenance import describe
+from lmrl.runs.recorded import PROVENANCE, changes_of, provenance, record_beginning
+from lmrl.runs.summary import build_summary, partner_of, print_summary, write_json, write_transcripts, write_unfinished
 from lmrl.scores import Anchors
-from lmrl.summary import build_summary, partner_of, print_summary, write_json, write_transcripts, write_unfinished
+from lmrl.system.files import open_to_readers, write_text
 from lmrl.tracking.core import RunIdentity, Tracker
-from lmrl.training import Materials, Stage, build_stage, check_machine, final_decoding, fit
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmrl.checks import ConfigError, check_config, check_partner, expand_home
+from lmrl.config.checks import ConfigError, check_config, check_partner, expand_home
 
 
 def configuration_folder(folder: Path | None) -> Path:
@@ -37,7 +37,7 @@ def at_home(arguments: Sequence[str]) -> list[str]:
 
 def beside_sources() -> Path:
     """Return the place of the configuration folder in a checkout."""
-    return Path(__file__).resolve().parents[2] / "conf"
+    return Path(__file__).resolve().parents[3] / "conf"
 
 
 def compose_task(overrides: Sequence[str], folder: Path | None = None) -> Any:
@@ -105,7 +105,7 @@ def guarded(work: Callable[[], object]) -> int:
     except (HydraException, OmegaConfBaseException, ConfigError, ValueError, OSError, ImportError) as error:
         # Hydra wraps what a constructor complained of; the complaint itself is what helps.
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
-        from lmrl.mistakes import in_our_words
+        from lmrl.config.mistakes import in_our_words
 
         known = isinstance(cause, HydraException | OmegaConfBaseException)
         print(f"error: {in_our_words(cause, beside_sources()) if known else cause}", file=sys.stderr)

@@ -14,12 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from lmrl.evaluation import Evaluation
-from lmrl.files import write_text
-from lmrl.provenance import git_commit, timestamp, versions
-from lmrl.recorded import environment_changes
+from lmrl.runs.formats import duration, number, percent
+from lmrl.runs.provenance import git_commit, timestamp, versions
+from lmrl.runs.recorded import environment_changes
 from lmrl.scores import Anchors
+from lmrl.system.files import write_text
 from lmrl.text.trajectory import Trajectory
-from lmrl.words import duration, number, percent
 
 Status = Literal["finished", "interrupted", "failed"]
 """How a run ended."""
@@ -73,8 +73,8 @@ def build_summary(
 ) -> dict[str, Any]:
     """Put the blocks of summary.json together; what an interrupted or failed run lacks is null.
 
-    `started` is when the run began, as `lmrl.provenance.timestamp` writes it, `changed` in what it differs from the
-    defaults, as from `lmrl.recorded.changes_of`, and `error` why it failed, in one line.
+    `started` is when the run began, as `lmrl.runs.provenance.timestamp` writes it, `changed` in what it differs from
+    the defaults, as from `lmrl.runs.recorded.changes_of`, and `error` why it failed, in one line.
 
     Raises:
         ValueError: a key of a block is unknown.

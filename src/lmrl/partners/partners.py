@@ -17,17 +17,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lmrl.hyperparameters import PathText, PositiveCount, Text, checked
+from lmrl.config.types import PathText, PositiveCount, Text, checked
+from lmrl.partners.cache import ReplyCache, reply_key
+from lmrl.partners.model import PartnerModel, weights_of
+from lmrl.partners.prompt import NAME as PROMPT
+from lmrl.partners.prompt import Message, PartnerPrompt, Situation
+from lmrl.partners.reply import counted, spoken_line, unspeakable
 from lmrl.policies.chat import Chat, ChatEndpoint, EndpointError
 from lmrl.policies.chat_answer import Answer
 from lmrl.policies.chat_settings import NAME, Retries
 from lmrl.policies.core import Action, Request
 from lmrl.policies.decoding import Decoding
-from lmrl.policies.partner_cache import ReplyCache, reply_key
-from lmrl.policies.partner_model import PartnerModel, weights_of
-from lmrl.policies.partner_prompt import NAME as PROMPT
-from lmrl.policies.partner_prompt import Message, PartnerPrompt, Situation
-from lmrl.policies.partner_reply import counted, spoken_line, unspeakable
 from lmrl.policies.randomness import Uniforms
 
 

@@ -12,16 +12,16 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
-from lmrl import signals
 from lmrl.callbacks.progress import TrainingProgress
 from lmrl.callbacks.resume import LATEST, AtomicCheckpointIO, newest_checkpoint, resumable
-from lmrl.checks import ConfigError, build, changed_env
-from lmrl.data_needs import data_faults
-from lmrl.hardware import Sharded, machine, resolve_precision
+from lmrl.config.checks import ConfigError, build, changed_env
+from lmrl.config.data_needs import data_faults
+from lmrl.experiment.hardware import Sharded, machine, resolve_precision
 from lmrl.models.backbone import window
 from lmrl.models.sharding import compile_blocks, emptied, fill, recompute_activations
 from lmrl.modules.base import Algorithm
 from lmrl.policies.decoding import Decoding
+from lmrl.system import signals
 from lmrl.text.codec import Codec
 from lmrl.text.trajectory import Trajectory
 from lmrl.tracking.core import MetricsFile

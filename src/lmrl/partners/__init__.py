@@ -1,0 +1,1 @@
+"""The other side of a dialogue, played by a language model."""

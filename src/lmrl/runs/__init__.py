@@ -1,0 +1,1 @@
+"""A run's folder: named, locked, written, and read back."""

@@ -1,0 +1,1 @@
+"""The machine: signals, files written whole, cores and accelerators."""

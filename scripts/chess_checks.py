@@ -5,7 +5,7 @@
 
 `task.env.positions=checks` has such positions of the first 4,000 of 9,000 games of the recipe, made by
 
-    python scripts/chess_checks.py data/chess-* src/lmrl/envs/parts/checks_2000.txt --positions 2000 --alone
+    python scripts/chess_checks.py data/chess-* src/lmrl/tasks/chess/checks_2000.txt --positions 2000 --alone
 
 A clone says illegal moves there most: hardly any move that fits the pieces is legal, and each position is new.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 import chess
 
 from lmrl.data import store
-from lmrl.envs.parts.positions import read_state
+from lmrl.tasks.chess.positions import read_state
 
 
 def checks(folder: Path, *, games: int, most: int) -> list[str]:

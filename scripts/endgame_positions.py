@@ -6,7 +6,7 @@ Mate takes at least 8 moves (15 plies) against the best defence. Solves queen or
 going back from all mates, and draws positions in the same way as training does. With two pieces (kQRK, kRRK) mate never
 takes more than 7 moves, so none of them is hard enough. Checkpoints are chosen by the positions of validation, which
 are neither the evaluation's nor images of them. Writes `endgames_645.txt` and `endgames_256.txt` in
-`src/lmrl/envs/parts/`, the same files each time.
+`src/lmrl/tasks/chess/`, the same files each time.
 """
 
 import sys
@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from chess import Board, Piece, square_distance
 
-from lmrl.envs.parts import positions
-from lmrl.envs.parts.mirrors import IMAGES, image_of_board
+from lmrl.tasks.chess import positions
+from lmrl.tasks.chess.mirrors import IMAGES, image_of_board
 
 COUNTS = {"kQK": 322, "kRK": 323}
 VALIDATION = {"kQK": 128, "kRK": 128}

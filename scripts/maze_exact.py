@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmrl.data import store
-from lmrl.envs.maze import Maze
-from lmrl.envs.parts.grid import MOVES, Layout
 from lmrl.scores import Anchors, score
+from lmrl.tasks.maze.env import Maze
+from lmrl.tasks.maze.grid import MOVES, Layout
 from lmrl.text.trajectory import Trajectory
 
 ACTIONS = list(MOVES)

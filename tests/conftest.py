@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def missing_engine() -> str:
     """Return why the chess engine cannot be played against, or nothing."""
-    from lmrl.envs.parts.engine import find_engine
+    from lmrl.tasks.chess.engine import find_engine
 
     try:
         find_engine()

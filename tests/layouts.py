@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from lmrl.data.car_dealer_published import PublishedCarDealer
-from lmrl.data.chess_published import PublishedChess
 from lmrl.data.dialogues import Dialogues
-from lmrl.data.guess_my_city_published import PublishedGuessMyCity
-from lmrl.data.maze_published import PublishedMaze
 from lmrl.data.published import PublishedFile
-from lmrl.data.text_nav_published import PublishedTextNav
-from lmrl.data.twenty_questions_published import PublishedTwentyQuestions
-from lmrl.data.wordle_published import PublishedWordle
+from lmrl.tasks.car_dealer.published import PublishedCarDealer
+from lmrl.tasks.chess.published import PublishedChess
+from lmrl.tasks.guess_my_city.published import PublishedGuessMyCity
+from lmrl.tasks.maze.published import PublishedMaze
+from lmrl.tasks.text_nav.published import PublishedTextNav
+from lmrl.tasks.twenty_questions.published import PublishedTwentyQuestions
+from lmrl.tasks.wordle.published import PublishedWordle
 
 
 class Like:

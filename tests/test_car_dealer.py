@@ -15,20 +15,21 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 
-from lmrl.coverage import heard
 from lmrl.coverage.__main__ import main as coverage
-from lmrl.data.car_dealer_published import PublishedCarDealer
-from lmrl.data.car_dealer_recipe import ScriptedSellers
+from lmrl.coverage.questions import heard
 from lmrl.data.generate import Recipe, load_or_generate
 from lmrl.data.store import Summary
-from lmrl.envs.car_dealer import CarDealer
 from lmrl.envs.core import Dialogue
-from lmrl.envs.maze import Maze
-from lmrl.envs.parts.car_dealer_haggling import Talk, replay
-from lmrl.envs.parts.car_dealer_lexicon import BRANDS, FEATURES, TYPES
-from lmrl.envs.parts.car_dealer_parser import ACTS, parse
-from lmrl.envs.parts.car_dealer_partner import EmbeddedBuyer, answer, read_decision, understood
-from lmrl.envs.parts.car_dealer_profile import (
+from lmrl.partners.prompt import PartnerPrompt, Situation
+from lmrl.policies.core import Action, Policy, Request
+from lmrl.policies.prompted import Prompt
+from lmrl.rollout import Start, rollout
+from lmrl.tasks.car_dealer.bargaining import Talk, replay
+from lmrl.tasks.car_dealer.env import CarDealer
+from lmrl.tasks.car_dealer.lexicon import BRANDS, FEATURES, TYPES
+from lmrl.tasks.car_dealer.parser import ACTS, parse
+from lmrl.tasks.car_dealer.partner import EmbeddedBuyer, answer, read_decision, understood
+from lmrl.tasks.car_dealer.profile import (
     BUDGETS,
     PERSONALITIES,
     Profile,
@@ -37,13 +38,12 @@ from lmrl.envs.parts.car_dealer_profile import (
     lost_return,
     read_brief,
 )
-from lmrl.envs.parts.car_dealer_sellers import STYLES, ExpertSeller, InformedSeller, RandomSeller, StyledSeller
-from lmrl.envs.parts.car_dealer_view import choices, sensible_sentences, view
-from lmrl.envs.parts.car_dealer_wording import BUYER, SELLER, _wordings, hear
-from lmrl.partners.prompt import PartnerPrompt, Situation
-from lmrl.policies.core import Action, Policy, Request
-from lmrl.policies.prompted import Prompt
-from lmrl.rollout import Start, rollout
+from lmrl.tasks.car_dealer.published import PublishedCarDealer
+from lmrl.tasks.car_dealer.recipe import ScriptedSellers
+from lmrl.tasks.car_dealer.seller_view import choices, sensible_sentences, view
+from lmrl.tasks.car_dealer.sellers import STYLES, ExpertSeller, InformedSeller, RandomSeller, StyledSeller
+from lmrl.tasks.car_dealer.wording import BUYER, SELLER, _wordings, hear
+from lmrl.tasks.maze.env import Maze
 from lmrl.text.trajectory import Trajectory, Turn
 
 HELD_OUT = Path(__file__).parent / "data" / "car_dealer_utterances.csv"

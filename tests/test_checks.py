@@ -156,7 +156,7 @@ def test_what_is_not_ours_or_not_there_is_left_to_hydra(target: str) -> None:
         ("model.lm.layers=two", "model.lm.layers must be a whole number, got 'two'"),
         ("algo.module.discount_per=word", "algo.module.discount_per must be 'token' or 'turn', got 'word'"),
         ("task.env.layout=spiral", "task.env: unknown maze layout 'spiral'"),
-        ("+evaluation.env.wind=1", "evaluation.env.wind: lmrl.envs.maze.Maze has no parameter 'wind'"),
+        ("+evaluation.env.wind=1", "evaluation.env.wind: lmrl.tasks.maze.env.Maze has no parameter 'wind'"),
     ],
 )
 def test_mistakes_have_one_sentence(compose: Callable, override: str, said: str) -> None:

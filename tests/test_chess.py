@@ -25,15 +25,17 @@ from hydra.utils import instantiate
 
 from lmrl.config.checks import changed_env
 from lmrl.data import store
-from lmrl.data.chess_checks import Checks
-from lmrl.data.chess_published import PublishedChess
-from lmrl.data.chess_recipe import EngineGames
-from lmrl.data.endgames_recipe import RandomizedEndgames
 from lmrl.data.generate import Recipe, load_or_generate
-from lmrl.envs.chess import Chess, EnginePlayer, RandomMover
-from lmrl.envs.parts.engine import find_engine
-from lmrl.envs.parts.mirrors import IMAGES, image_of_board, image_of_game
-from lmrl.envs.parts.positions import (
+from lmrl.evaluation import evaluation_starts
+from lmrl.policies.core import Action, Policy, Request
+from lmrl.rollout import Start, rollout
+from lmrl.tasks.chess.checks import Checks
+from lmrl.tasks.chess.endgames import RandomizedEndgames
+from lmrl.tasks.chess.engine import find_engine
+from lmrl.tasks.chess.env import Chess, EnginePlayer, RandomMover
+from lmrl.tasks.chess.games import main, plies, save_games
+from lmrl.tasks.chess.mirrors import IMAGES, image_of_board, image_of_game
+from lmrl.tasks.chess.positions import (
     draw_position,
     move_text,
     pieces,
@@ -43,10 +45,8 @@ from lmrl.envs.parts.positions import (
     state_text,
     unspaced,
 )
-from lmrl.evaluation import evaluation_starts
-from lmrl.figures.chess import main, plies, save_games
-from lmrl.policies.core import Action, Policy, Request
-from lmrl.rollout import Start, rollout
+from lmrl.tasks.chess.published import PublishedChess
+from lmrl.tasks.chess.recipe import EngineGames
 from lmrl.text.trajectory import Trajectory, Turn
 
 try:
@@ -302,7 +302,7 @@ def test_the_reference_opponent_plays() -> None:
 
 def test_a_missing_library_is_told_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "chess.py").write_text("raise ImportError('not here')\n")
-    for module in ("lmrl.envs.chess", "lmrl.envs.parts.engine", "lmrl.figures.chess"):
+    for module in ("lmrl.tasks.chess.env", "lmrl.tasks.chess.engine", "lmrl.tasks.chess.games"):
         code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport {module}"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         last = done.stderr.strip().splitlines()[-1]
@@ -331,7 +331,7 @@ def test_drawn_positions_are_playable_and_not_in_the_evaluation() -> None:
 
 def test_evaluation_positions_are_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     first = draw_position(np.random.default_rng(5), "kQK")
-    monkeypatch.setattr("lmrl.envs.parts.positions._placements", lambda: frozenset({first.split()[0]}))
+    monkeypatch.setattr("lmrl.tasks.chess.positions._placements", lambda: frozenset({first.split()[0]}))
     assert draw_position(np.random.default_rng(5), "kQK") != first
 
 

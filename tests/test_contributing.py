@@ -33,6 +33,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, folder)
     for name, text in RECIPE.findall((ROOT / "CONTRIBUTING.md").read_text()):
         assert not (folder / name).exists(), f"{name} would be an edit"
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     return folder
 
@@ -44,7 +45,14 @@ def call(project: Path, *command: str) -> subprocess.CompletedProcess:
 
 def test_recipes_are_found() -> None:
     names = [name for name, _ in RECIPE.findall((ROOT / "CONTRIBUTING.md").read_text())]
-    assert [Path(name).parent.name for name in names] == ["envs", "data", "task", "modules", "algo"]
+    assert [Path(name).parent.name for name in names] == [
+        "higher_lower",
+        "higher_lower",
+        "higher_lower",
+        "task",
+        "modules",
+        "algo",
+    ]
 
 
 def test_recipes_keep_the_rules(project: Path) -> None:

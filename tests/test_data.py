@@ -25,13 +25,13 @@ from hypothesis import strategies as st
 from lmrl.data import store
 from lmrl.data.filters import Successful, TopFraction
 from lmrl.data.generate import Recipe, folder_of, generate, load_or_generate
-from lmrl.data.maze_published import PublishedMaze
-from lmrl.data.maze_recipe import SubMazeRecipe, action_counts, split
 from lmrl.data.rows import FEATURES, RowError, from_row, to_row
 from lmrl.data.statistics import Summary
 from lmrl.envs.core import TextEnv
-from lmrl.envs.maze import Maze, optimal_values, read_position
-from lmrl.envs.parts.grid import LAYOUTS, MOVES, Cell, Layout, random_layout
+from lmrl.tasks.maze.env import Maze, optimal_values, read_position
+from lmrl.tasks.maze.grid import LAYOUTS, MOVES, Cell, Layout, random_layout
+from lmrl.tasks.maze.published import PublishedMaze
+from lmrl.tasks.maze.recipe import SubMazeRecipe, action_counts, split
 from lmrl.text.trajectory import Trajectory, Turn
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -636,7 +636,7 @@ def test_configuration_makes_the_data(task: str, memory: int, describe: str, tmp
 
 
 def test_configured_layouts_reach_the_data(tmp_path: Path) -> None:
-    drawn = "task.env.layout={_target_: lmrl.envs.parts.grid.random_layout, rows: 7, columns: 7, seed: 0}"
+    drawn = "task.env.layout={_target_: lmrl.tasks.maze.grid.random_layout, rows: 7, columns: 7, seed: 0}"
     for override in ("task.env.layout=umaze", drawn):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose(

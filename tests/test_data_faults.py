@@ -14,12 +14,12 @@ import pytest
 from layouts import CAR, LAYOUTS, Like
 
 from lmrl.data import store
-from lmrl.data.car_dealer_published import PublishedCarDealer
 from lmrl.data.outside import DamagedError, parsed
 from lmrl.data.published import PublishedArray
 from lmrl.data.rows import RowError, from_row, to_row
-from lmrl.data.wordle_published import PublishedWordle
-from lmrl.envs.parts.positions import read_positions
+from lmrl.tasks.car_dealer.published import PublishedCarDealer
+from lmrl.tasks.chess.positions import read_positions
+from lmrl.tasks.wordle.published import PublishedWordle
 from lmrl.text.trajectory import Trajectory, Turn
 
 NAMES: dict[str, str] = {"task": "t", "policy": "p", "env_version": "1"}

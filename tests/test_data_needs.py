@@ -15,7 +15,7 @@ from lmrl.experiment.stage import build_stage
 from lmrl.modules.ppo import PPO
 
 TOP = "algo.datamodule.filter={_target_: lmrl.data.filters.TopFraction, fraction: 0.5}"
-TURNS = "algo.datamodule.filter={_target_: lmrl.data.chess_checks.Checks}"
+TURNS = "algo.datamodule.filter={_target_: lmrl.tasks.chess.checks.Checks}"
 FIXED = ("~algo.datamodule", "+algo.datamodule={_target_: lmrl.datamodules.offline.OfflineDataModule, batch_size: 8}")
 ONLINE = ("ppo", "grpo", "rloo")
 REFUSED = [
@@ -29,7 +29,7 @@ REFUSED = [
     ("ppo", ("algo.module.imitation_weight=0.1",), "algo.module.imitation_weight=0.1: there is nothing to imitate"),
     ("dpo", ("algo.datamodule.group_by=step",), "algo.datamodule.group_by=step: "),
     ("dpo", FIXED, "algo.datamodule.group_by=None: "),
-    *((algo, (TURNS,), "algo.datamodule.filter=lmrl.data.chess_checks.Checks: ") for algo in
+    *((algo, (TURNS,), "algo.datamodule.filter=lmrl.tasks.chess.checks.Checks: ") for algo in
       ("dpo", "rcbc", "ilql", "cql", "mc_returns", "awr", "offline_archer", "archer")),
 ]  # fmt: skip
 ALLOWED = [

@@ -16,12 +16,12 @@ pytest.importorskip("chess")
 
 import chess
 
-from lmrl.envs.chess import Chess, EnginePlayer
 from lmrl.envs.core import Dialogue
-from lmrl.envs.parts.engine import EngineFailedError, Engines, close_engines, find_engine, shared_engines
-from lmrl.envs.parts.search import Candidate, Search
-from lmrl.envs.parts.strength import Strength, weaker_move
 from lmrl.policies.core import Policy, Request
+from lmrl.tasks.chess.engine import EngineFailedError, Engines, close_engines, find_engine, shared_engines
+from lmrl.tasks.chess.env import Chess, EnginePlayer
+from lmrl.tasks.chess.search import Candidate, Search
+from lmrl.tasks.chess.strength import Strength, weaker_move
 from lmrl.text.trajectory import Turn
 
 try:
@@ -220,7 +220,7 @@ def test_killing_the_engine_in_a_game_changes_nothing() -> None:
 @pytest.mark.parametrize("end", ["", "raise SystemExit(0)", "raise KeyError('x')"])
 def test_a_program_ends_with_its_engines(end: str) -> None:
     code = (
-        "import psutil\nfrom lmrl.envs.chess import Chess\nenv = Chess()\nenv.reset(seed=0)\nenv.step('e 4\\n')\n"
+        "import psutil\nfrom lmrl.tasks.chess.env import Chess\nenv = Chess()\nenv.reset(seed=0)\nenv.step('e 4\\n')\n"
         f"print(*[child.pid for child in psutil.Process().children()], flush=True)\n{end}\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -234,7 +234,7 @@ def test_a_program_ends_with_its_engines(end: str) -> None:
 def test_a_forked_process_starts_its_own_engines() -> None:
     code = """
 import os, sys, psutil
-from lmrl.envs.chess import Chess
+from lmrl.tasks.chess.env import Chess
 env = Chess()
 def play():
     env.reset(seed=3)

@@ -6,11 +6,11 @@ import struct
 import numpy as np
 import pytest
 
-import lmrl.figures.maze as maze_figure
-from lmrl.envs.maze import Maze, optimal_values, read_position
-from lmrl.envs.parts.grid import MOVES
+import lmrl.tasks.maze.figures as maze_figure
 from lmrl.figures.curves import _curve, learning_curves
-from lmrl.figures.maze import policy_map
+from lmrl.tasks.maze.env import Maze, optimal_values, read_position
+from lmrl.tasks.maze.figures import policy_map
+from lmrl.tasks.maze.grid import MOVES
 
 
 def size(path):

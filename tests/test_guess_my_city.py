@@ -14,15 +14,16 @@ from omegaconf import OmegaConf
 
 from lmrl.coverage.__main__ import main as coverage
 from lmrl.data.generate import Recipe, load_or_generate
-from lmrl.data.guess_my_city_published import PublishedGuessMyCity
-from lmrl.data.guess_my_city_recipe import MixedQuestioners
 from lmrl.data.statistics import Summary
 from lmrl.envs.core import PRINTABLE, Dialogue
-from lmrl.envs.guess_my_city import GuessMyCity
-from lmrl.envs.maze import Maze
-from lmrl.envs.parts.guess_my_city_coverage import is_expected
-from lmrl.envs.parts.guess_my_city_names import gives_away, guessed
-from lmrl.envs.parts.guess_my_city_partner import (
+from lmrl.policies.core import Action, Policy, Request
+from lmrl.policies.prompted import Prompt
+from lmrl.rollout import Start, rollout
+from lmrl.tasks.guess_my_city.cities import cities, themes
+from lmrl.tasks.guess_my_city.coverage import is_expected
+from lmrl.tasks.guess_my_city.env import GuessMyCity
+from lmrl.tasks.guess_my_city.guesses import gives_away, guessed
+from lmrl.tasks.guess_my_city.partner import (
     EmbeddedCitizen,
     answer,
     city_of,
@@ -31,12 +32,11 @@ from lmrl.envs.parts.guess_my_city_partner import (
     replies,
     understood,
 )
-from lmrl.envs.parts.guess_my_city_players import ExpertPlayer, RandomPlayer, beliefs, gains, likelihood
-from lmrl.envs.parts.guess_my_city_questions import GUESSES, SENTENCES, SHARES
-from lmrl.envs.parts.guess_my_city_table import cities, themes
-from lmrl.policies.core import Action, Policy, Request
-from lmrl.policies.prompted import Prompt
-from lmrl.rollout import Start, rollout
+from lmrl.tasks.guess_my_city.players import ExpertPlayer, RandomPlayer, beliefs, gains, likelihood
+from lmrl.tasks.guess_my_city.published import PublishedGuessMyCity
+from lmrl.tasks.guess_my_city.recipe import MixedQuestioners
+from lmrl.tasks.guess_my_city.repertoire import GUESSES, SENTENCES, SHARES
+from lmrl.tasks.maze.env import Maze
 from lmrl.text.trajectory import Turn
 
 HELD_OUT = Path(__file__).parent / "data" / "guess_my_city_questions.csv"

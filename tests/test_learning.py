@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 
-from lmrl.envs.maze import Maze, OptimalPlayer, optimal_values
 from lmrl.evaluation import evaluation_starts
 from lmrl.experiment.prior import find_or_train, from_folder
 from lmrl.experiment.run import build_materials, load_task
 from lmrl.experiment.stage import build_stage, fit
 from lmrl.figures.draw import Explain
 from lmrl.rollout import rollout
+from lmrl.tasks.maze.env import Maze, OptimalPlayer, optimal_values
 from lmrl.text.trajectory import Turn
 
 pytestmark = pytest.mark.slow

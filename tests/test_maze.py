@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmrl.data.maze_recipe import expected_return
-from lmrl.envs.maze import REWARDS, Maze, OptimalPlayer, RememberingPlayer, optimal_values, read_position
-from lmrl.envs.parts.grid import LAYOUTS, MOVES, Layout, random_layout
 from lmrl.policies.core import Policy, Request
 from lmrl.rollout import Start, rollout
+from lmrl.tasks.maze.env import REWARDS, Maze, OptimalPlayer, RememberingPlayer, optimal_values, read_position
+from lmrl.tasks.maze.grid import LAYOUTS, MOVES, Layout, random_layout
+from lmrl.tasks.maze.recipe import expected_return
 from lmrl.text.trajectory import Turn
 
 GOLDEN = Path(os.environ.get("LMRL_GOLDEN", Path(__file__).parent / "golden"))

@@ -10,11 +10,11 @@ import pytest
 import pytorch_lightning as pl
 from conftest import trained
 
-from lmrl.envs.maze import Maze, OptimalPlayer
 from lmrl.evaluation import evaluate, evaluation_starts
 from lmrl.experiment import prior
 from lmrl.experiment.run import build_materials, load_task
 from lmrl.experiment.stage import build_stage, fit
+from lmrl.tasks.maze.env import Maze, OptimalPlayer
 
 pytestmark = pytest.mark.slow
 

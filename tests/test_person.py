@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lmrl.envs.chess import Chess
-from lmrl.envs.maze import Maze
-from lmrl.envs.wordle import Wordle
 from lmrl.play.__main__ import main
 from lmrl.play.person import LISTED, Person, listing
 from lmrl.policies.core import Action, Request
 from lmrl.rollout import Start, rollout
+from lmrl.tasks.chess.env import Chess
+from lmrl.tasks.maze.env import Maze
+from lmrl.tasks.wordle.env import Wordle
 from lmrl.text.trajectory import Turn
 
 

@@ -19,13 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from servers import KEY, Behaviour, Handler, Server, break_off, completion, hang_up, late, refuse, say, serving, trickle
 
 from lmrl.config.checks import ConfigError
-from lmrl.envs.maze import Maze, OptimalPlayer, optimal_values, read_position
-from lmrl.envs.parts.grid import MOVES
 from lmrl.policies.chat import Chat, ChatEndpoint, EndpointError
 from lmrl.policies.chat_settings import Retries, retry_after
 from lmrl.policies.core import Policy, Request
 from lmrl.policies.prompted import Prompt, PromptedPolicy, read_json, read_plain, transcript
 from lmrl.rollout import Start, rollout
+from lmrl.tasks.maze.env import Maze, OptimalPlayer, optimal_values, read_position
+from lmrl.tasks.maze.grid import MOVES
 from lmrl.text.trajectory import Turn
 
 PROMPT = {

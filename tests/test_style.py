@@ -98,6 +98,7 @@ def test_module_is_importable(name: str) -> None:
 
 def test_environments_and_checks_import_without_torch() -> None:
     light = [name for name in NAMES if name.startswith("lmrl.envs")]
+    light += [name for name in NAMES if re.fullmatch(r"lmrl\.tasks\.\w+(\.(env|partner|players))?", name)]
     light += ["lmrl.text.trajectory", "lmrl.policies.core", "lmrl.config.checks"]
     heavy = "{'torch', 'transformers', 'pytorch_lightning', 'datasets', 'mlflow'} & set(sys.modules)"
     code = f"import sys, run, {', '.join(light)}\nsys.exit(', '.join({heavy}) or 0)"

@@ -19,15 +19,15 @@ from omegaconf import OmegaConf
 
 from lmrl.data import store
 from lmrl.data.generate import folder_of, generate
-from lmrl.data.text_nav_published import PublishedTextNav
-from lmrl.data.text_nav_recipe import HALVES, WALKTHROUGH, HalfwayRecipe
-from lmrl.envs.maze import Maze
-from lmrl.envs.parts.house import DIRECTIONS, EXITS, HOLDERS, ROOMS, THINGS, House, Reply, directions_to
-from lmrl.envs.parts.house_texts import ROOM_FAMILIES, listing
-from lmrl.envs.text_nav import ExpertPlayer, RandomPlayer, TextNav, read_commands
 from lmrl.models.tokenizer import build
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.rollout import Start, rollout
+from lmrl.tasks.maze.env import Maze
+from lmrl.tasks.text_nav.env import ExpertPlayer, RandomPlayer, TextNav, read_commands
+from lmrl.tasks.text_nav.house import DIRECTIONS, EXITS, HOLDERS, ROOMS, THINGS, House, Reply, directions_to
+from lmrl.tasks.text_nav.published import PublishedTextNav
+from lmrl.tasks.text_nav.recipe import HALVES, WALKTHROUGH, HalfwayRecipe
+from lmrl.tasks.text_nav.texts import ROOM_FAMILIES, listing
 from lmrl.text.trajectory import Trajectory, Turn
 
 Partial = partial(TextNav, display_location=False, display_inventory=False)

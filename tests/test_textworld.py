@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lmrl.envs.parts.house import ROOMS
-from lmrl.envs.text_nav import TextNav
+from lmrl.tasks.text_nav.env import TextNav
+from lmrl.tasks.text_nav.house import ROOMS
 
 HERE = Path(__file__).parent
 GOLDEN = Path(os.environ.get("LMRL_GOLDEN", HERE / "golden")) / "text_nav_textworld.json"

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from worlds import CODECS, Sights, language_policy, random_lm
 
-from lmrl.envs.maze import Maze
 from lmrl.functional import log_prob
 from lmrl.models.backbone import hidden_states, lm_logits
 from lmrl.policies.decoding import Decoding
 from lmrl.policies.exactness import check_log_probs
 from lmrl.rollout import Start, rollout
+from lmrl.tasks.maze.env import Maze
 from lmrl.text.codec import Codec
 from lmrl.text.tokens import TokenBatch
 from lmrl.text.trajectory import Trajectory, Turn

@@ -17,17 +17,21 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from lmrl.coverage import Asked, heard, questions
 from lmrl.coverage.__main__ import main as coverage
+from lmrl.coverage.questions import Asked, heard, questions
 from lmrl.data.generate import Recipe, load_or_generate
-from lmrl.data.twenty_questions_published import PublishedTwentyQuestions
-from lmrl.data.twenty_questions_recipe import MixedQuestioners
 from lmrl.envs.core import Dialogue
-from lmrl.envs.maze import Maze
-from lmrl.envs.parts.twenty_questions_facts import Facts, Thing, facts, table
-from lmrl.envs.parts.twenty_questions_parser import PHRASES, meaning, parser
-from lmrl.envs.parts.twenty_questions_partner import EmbeddedOracle, answer, default_oracle, understood
-from lmrl.envs.parts.twenty_questions_players import (
+from lmrl.envs.tables import rows
+from lmrl.partners.prompt import PartnerPrompt, Situation
+from lmrl.policies.core import Action, Policy, Request
+from lmrl.rollout import Start, rollout
+from lmrl.tasks.maze.env import Maze
+from lmrl.tasks.twenty_questions import parser as parser_module
+from lmrl.tasks.twenty_questions.env import TwentyQuestions
+from lmrl.tasks.twenty_questions.facts import Facts, Thing, facts
+from lmrl.tasks.twenty_questions.parser import PHRASES, meaning, parser
+from lmrl.tasks.twenty_questions.partner import EmbeddedOracle, answer, default_oracle, understood
+from lmrl.tasks.twenty_questions.players import (
     FEW,
     ExpertQuestioner,
     RandomQuestioner,
@@ -36,11 +40,9 @@ from lmrl.envs.parts.twenty_questions_players import (
     possible,
     question_texts,
 )
-from lmrl.envs.parts.twenty_questions_rules import is_guess_of, is_question, says_yes
-from lmrl.envs.twenty_questions import TwentyQuestions
-from lmrl.partners.prompt import PartnerPrompt, Situation
-from lmrl.policies.core import Action, Policy, Request
-from lmrl.rollout import Start, rollout
+from lmrl.tasks.twenty_questions.published import PublishedTwentyQuestions
+from lmrl.tasks.twenty_questions.recipe import MixedQuestioners
+from lmrl.tasks.twenty_questions.rules import is_guess_of, is_question, says_yes
 from lmrl.text.trajectory import Trajectory, Turn
 
 HELD_OUT = Path(__file__).parent / "data" / "twenty_questions_questions.csv"
@@ -383,7 +385,7 @@ def test_how_questions_are_read(question: str, about: set[str], true_of: set[str
 
 
 def test_every_phrase_and_every_asked_question_is_understood() -> None:
-    for row in table(PHRASES):
+    for row in rows(parser_module.__file__, PHRASES):
         assert 0 <= facts().describe(row["meaning"]) <= facts().everything
     for question in book().questions:
         assert 0 < question.objects < facts().everything, "tells something"
@@ -486,8 +488,8 @@ def small(trajectories: int = 12, env: Callable = TwentyQuestions, **arguments: 
 SUMMED_UP = """
 import collections, json
 from lmrl.data.statistics import Summary
-from lmrl.data.twenty_questions_recipe import MixedQuestioners
-from lmrl.envs.twenty_questions import TwentyQuestions
+from lmrl.tasks.twenty_questions.recipe import MixedQuestioners
+from lmrl.tasks.twenty_questions.env import TwentyQuestions
 
 recipe = MixedQuestioners(env=TwentyQuestions, task="twenty_questions")
 summary, found = Summary(), collections.Counter()

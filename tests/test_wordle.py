@@ -19,14 +19,15 @@ from hypothesis import strategies as st
 from lmrl.data.filters import Successful
 from lmrl.data.generate import Recipe, load_or_generate
 from lmrl.data.store import Summary
-from lmrl.data.wordle_published import PublishedWordle
-from lmrl.data.wordle_recipe import MixedGuesses
-from lmrl.envs.maze import Maze
-from lmrl.envs.parts.words import REPLIES, load, member, members, spell
-from lmrl.envs.wordle import GreedyPlayer, GreedyTree, RandomPlayer, Wordle, greedy_return, random_return
+from lmrl.envs.sets import member, members
 from lmrl.policies.core import Policy, Request
 from lmrl.policies.prompted import Prompt
 from lmrl.rollout import Start, rollout
+from lmrl.tasks.maze.env import Maze
+from lmrl.tasks.wordle.env import GreedyPlayer, GreedyTree, RandomPlayer, Wordle, greedy_return, random_return
+from lmrl.tasks.wordle.published import PublishedWordle
+from lmrl.tasks.wordle.recipe import MixedGuesses
+from lmrl.tasks.wordle.vocabulary import REPLIES, load, spell
 from lmrl.text.trajectory import Trajectory, Turn
 
 CASES = golden("wordle_env")

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from lmrl.config.compose import guarded
-from lmrl.coverage import heard
-from lmrl.envs.parts.heard import Heard
+from lmrl.coverage.questions import heard
+from lmrl.coverage.trial import Heard
 from lmrl.system.signals import ended
 
 

@@ -1,41 +1,28 @@
-"""The tasks, one file each; importing this package registers their Gymnasium ids without importing the tasks.
+"""Text environments. Importing this package registers the Gymnasium ids of all tasks without importing their games.
 
-A task file names its ids in a literal `GYMNASIUM_IDS = {id: (class name, constructor arguments)}`. It is read from the
-source text, so a task whose optional dependency is not installed costs nothing until it is made.
+The package of a task declares its ids in `GYMNASIUM_IDS = {id: (name of a class in its env.py, constructor arguments)}`
+and imports nothing: a task whose optional dependency is not installed costs nothing until it is made.
 """
 
-import ast
+import importlib
+import pkgutil
 from pathlib import Path
-from typing import Any
 
 from gymnasium.envs.registration import register, registry
 
-
-def declared_ids(source: str) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return the `GYMNASIUM_IDS` literal of a task file's source text, or nothing if it has none.
-
-    Raises:
-        ValueError: the name is bound to something that is not a literal.
-    """
-    if "GYMNASIUM_IDS" not in source:
-        return {}
-    for statement in ast.parse(source).body:
-        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-        if any(isinstance(target, ast.Name) and target.id == "GYMNASIUM_IDS" for target in targets):
-            return ast.literal_eval(getattr(statement, "value", None) or "")
-    return {}
+TASKS = "lmrl.tasks"
+"""The package whose subpackages are the tasks."""
 
 
 def register_all() -> list[str]:
-    """Register the ids of every task file in this folder and return them, sorted; twice does no harm."""
+    """Register the ids of every task that are not registered yet, and return all of them, sorted."""
     found = []
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.name.startswith("_"):
-            continue
-        for env_id, (class_name, arguments) in declared_ids(path.read_text(encoding="utf-8")).items():
+    for module in pkgutil.iter_modules([str(Path(__file__).parents[1] / "tasks")]):
+        declared = getattr(importlib.import_module(f"{TASKS}.{module.name}"), "GYMNASIUM_IDS", {})
+        for env_id, (class_name, arguments) in declared.items():
             found.append(env_id)
             if env_id not in registry:
-                register(id=env_id, entry_point=f"{__name__}.{path.stem}:{class_name}", kwargs=dict(arguments))
+                register(id=env_id, entry_point=f"{TASKS}.{module.name}.env:{class_name}", kwargs=dict(arguments))
     return sorted(found)
 
 

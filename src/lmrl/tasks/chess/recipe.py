@@ -1,0 +1,149 @@
+"""The behaviour data of whole games: Stockfish of many strengths against the opponent (arXiv 2311.18232, C.4)."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from lmrl.config.types import Count, PositiveCount, checked
+from lmrl.data.games import game_of
+from lmrl.envs.core import TextEnv
+from lmrl.policies.core import Request
+from lmrl.tasks.chess.env import Chess, EnginePlayer
+from lmrl.text.trajectory import Trajectory, Turn
+
+
+class EngineGames:
+    """Plays games of Stockfish, as White, against the environment's opponent.
+
+    White's Elo is drawn evenly from [`elo_low`, `elo_high`] for every `games_per_elo` games. What is below 1350 plays
+    as 1350, Stockfish's minimum: with the published range that is 69 % of all draws.
+
+    With the opponent `depth1` both sides play at depth 1 (White at 2 or 3 above Elo 1490 and 1597), and the data depend
+    on the seed alone. With `reference` both think for 100 ms per move, as published, and no two runs agree.
+
+    Args:
+        env: builds the game; its opponent is `depth1` or `reference`, and White plays in the same way.
+        task: the name that is stored with the data.
+        trajectories: how many games there are.
+        seed: seed of everything.
+        elo_low: lower end of White's Elo.
+        elo_high: upper end of White's Elo.
+        games_per_elo: games between two draws of White's Elo.
+    """
+
+    policy = "stockfish"
+    version = 1
+    """Changes whenever the same arguments give other data."""
+
+    @checked
+    def __init__(
+        self,
+        *,
+        env: Callable[[], TextEnv],
+        task: str,
+        trajectories: PositiveCount = 2_000,
+        seed: Count = 0,
+        elo_low: Count = 800,
+        elo_high: Count = 1600,
+        games_per_elo: PositiveCount = 100,
+    ) -> None:
+        if elo_low > elo_high:
+            raise ValueError(f"chess data: elo_low must be at most elo_high, got {elo_low} and {elo_high}")
+        self._game = game_of(env, Chess)
+        self._kind: Any = self._game.partner.strength.name
+        if self._kind not in ("depth1", "reference"):
+            raise ValueError(f"chess data: the opponent must be depth1 or reference, got {self._kind!r}")
+        self.task, self.env_version = task, self._game.version
+        self._trajectories, self._seed = trajectories, seed
+        self._elo_low, self._elo_high, self._games_per_elo = elo_low, elo_high, games_per_elo
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return everything that decides what the data are."""
+        return {
+            "recipe": "lmrl.tasks.chess.recipe.EngineGames",
+            "version": self.version,
+            "chess": dict(self._game.settings),
+            "trajectories": self._trajectories,
+            "seed": self._seed,
+            "elo_low": self._elo_low,
+            "elo_high": self._elo_high,
+            "games_per_elo": self._games_per_elo,
+        }
+
+    def __len__(self) -> int:
+        return self._trajectories
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        return (self.play(index) for index in range(self._trajectories))
+
+    def play(self, index: int) -> Trajectory:
+        """Play one game; with the opponent `depth1` it depends on the seed and its index only."""
+        draws = np.random.default_rng([self._seed, index // self._games_per_elo])
+        elo = int(draws.integers(self._elo_low, self._elo_high, endpoint=True))
+        seed = game_seed(self._seed, index)
+        black = self._game.partner
+        white = EnginePlayer(
+            strength=self._kind,
+            elo=elo,
+            seconds=black.strength.seconds,
+            engine_path=black.path,
+            processes=black.processes,
+        )
+        return play_game(
+            self._game,
+            seed,
+            lambda text, turn: white.act([Request((Turn(text, is_action=False),), seed=seed, turn=turn)])[0].text,
+            {"elo": elo},
+        )
+
+    def statistics(self, trajectories: Iterable[Trajectory]) -> dict[str, int | float]:
+        """Return how often games were drawn and lost, and the share of different states among all."""
+        return game_statistics(trajectories)
+
+
+def game_seed(seed: int, index: int) -> int:
+    """Return the seed of one game."""
+    return int(np.random.SeedSequence([seed, 0, index]).generate_state(1)[0])
+
+
+def play_game(
+    game: Chess, seed: int, choose: Callable[[str, int], str], info: Mapping[str, Any], *, max_moves: int | None = None
+) -> Trajectory:
+    """Play one game to its end, or to `max_moves` turns, which cut it off.
+
+    Args:
+        game: the environment.
+        seed: seed of the game.
+        choose: from the newest observation and the number of turns so far to White's move.
+        info: what is stored with the game beside its result.
+        max_moves: turns after which the recording ends. `None`: those of the environment.
+    """
+    observation, _ = game.reset(seed=seed)
+    turns, last = [Turn(observation, is_action=False)], {}
+    terminated = truncated = False
+    while not terminated and not truncated:
+        action = choose(observation, len(turns) // 2)
+        observation, reward, terminated, truncated, last = game.step(action)
+        turns += [Turn(action, is_action=True, reward=reward), Turn(observation, is_action=False)]
+        truncated = truncated or (not terminated and max_moves is not None and len(turns) // 2 >= max_moves)
+    told = {"success": last["success"], "result": last.get("result", "limit"), "invalid_actions": 0}
+    known = {"opponent": last["opponent"], "engine": game.partner.engine}
+    return Trajectory(tuple(turns), terminated, truncated, seed=seed, info={**told, **known, **info})
+
+
+def game_statistics(trajectories: Iterable[Trajectory]) -> dict[str, int | float]:
+    """Return the shares of draws and losses where they are known, and the share of different states among all."""
+    results = {"draw": 0, "loss": 0}
+    seen: set[int] = set()
+    told = states = 0
+    for trajectory in trajectories:
+        result = trajectory.info.get("result")
+        told += result is not None
+        if result in results:
+            results[result] += 1
+        texts = [turn.text for turn in trajectory.turns[:-1] if not turn.is_action]
+        states += len(texts)
+        seen.update(map(hash, texts))
+    shares = {f"{name}_rate": count / told for name, count in results.items()} if told else {}
+    return {**shares, "unique_state_share": len(seen) / max(states, 1)}

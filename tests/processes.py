@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 from torch.distributed.tensor import DTensor
 
-from lmrl.callbacks.evaluate import Evaluate
+from lmrl.callbacks.validate import Validate
 from lmrl.experiment import prior
 from lmrl.experiment.hardware import first_decides
 from lmrl.experiment.run import build_materials, load_task
@@ -111,11 +111,11 @@ def train(job: Job) -> dict[str, Any]:
     materials = prior.after_earlier_stages(cfg, cfg.algo, "maze", build_materials(cfg, task), "30")
     module, datamodule = build_stage(cfg, cfg.algo, materials)
     watch, folder = Watch(job.kill_at), Path(job.folder)
-    playing = Evaluate(make_env=lambda: task.make_env(max_steps=6), memory=task.memory, anchors=task.anchors,
+    playing = Validate(make_env=lambda: task.make_env(max_steps=6), memory=task.memory, anchors=task.anchors,
                        every_n_epochs=3, repeats=1, episodes=4, slots=2)  # fmt: skip
     try:
         stage = fit(cfg, cfg.algo, module, datamodule, name=job.algo, folder=folder, callbacks=[playing, watch],
-                    monitor="eval/return_mean")  # fmt: skip
+                    monitor="validation/return_mean")  # fmt: skip
     except Killed:
         return {"job": asdict(job), "steps": watch.steps}
     if stage.trainer.is_global_zero:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from lmrl.config.checks import ConfigError, check_environments
 from lmrl.experiment.run import build_materials, load_task
-from lmrl.experiment.stage import build_stage, final_decoding
+from lmrl.experiment.stage import build_stage, evaluation_decoding
 from lmrl.policies.decoding import Decoding
 from lmrl.policies.scripted import RandomPolicy
 from lmrl.rollout import Start, rollout
@@ -112,5 +112,5 @@ def test_only_the_trained_policy_may_act_with_other_probabilities(compose: Calla
         build_stage(cfg, cfg.algo, materials)
     cfg = compose(*options, "evaluation.decoding={retry: false, temperature: 0, support: 0.1, top_k: 3, top_p: 0.9}")
     module, _ = build_stage(cfg, cfg.algo, materials)
-    module.decoding = final_decoding(cfg)
+    module.decoding = evaluation_decoding(cfg)
     assert module.sampler().decoding == Decoding(retry=False, temperature=0, support=0.1, top_k=3, top_p=0.9)

@@ -103,5 +103,5 @@ def test_recipes_run(project: Path) -> None:
     (summary,) = (project / "runs").rglob("summary.json")
     numbers = json.loads(summary.read_text())
     assert (numbers["task"], numbers["algo"], numbers["status"]) == ("higher_lower", "rwr", "finished")
-    assert numbers["eval"]["episodes"] == 9
+    assert numbers["evaluation"]["episodes"] == 9
     assert numbers["train"]["steps"] == 4

@@ -8,8 +8,8 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
-import lmrl.callbacks.evaluate as callback_module
-from lmrl.callbacks.evaluate import Evaluate
+import lmrl.callbacks.validate as callback_module
+from lmrl.callbacks.validate import Validate
 from lmrl.envs.core import TextEnv
 from lmrl.evaluation import Evaluation, episode_seed, evaluate, evaluation_starts, summarize
 from lmrl.policies.core import Action
@@ -93,7 +93,7 @@ def fit(tmp_path, epochs, callbacks, **options):
 
 
 def evaluator(**options):
-    return Evaluate(**{"make_env": Corridor, "memory": 1, "anchors": ANCHORS, "repeats": 2, "seed": 3, **options})
+    return Validate(**{"make_env": Corridor, "memory": 1, "anchors": ANCHORS, "repeats": 2, "seed": 3, **options})
 
 
 @pytest.mark.parametrize("decoding", [None, Decoding(temperature=0.2)])
@@ -214,14 +214,14 @@ def test_starts_and_episodes_must_match():
 
 
 def test_callback_logs_what_a_checkpoint_can_monitor(tmp_path):
-    best = ModelCheckpoint(tmp_path, "best", monitor="eval/return_mean", mode="max", save_on_train_epoch_end=True)
+    best = ModelCheckpoint(tmp_path, "best", monitor="validation/return_mean", mode="max", save_on_train_epoch_end=True)
     callback = evaluator()
     trainer, module = fit(tmp_path, 2, [callback, best])
     expected = evaluate(Walker(), Corridor, evaluation_starts(Corridor, 2, 3, stream="validation"), memory=1)
     numbers = expected.summary(ANCHORS)
     logged = {name: value.item() for name, value in trainer.callback_metrics.items()}
     for name in ("return_mean", "score", "success_rate", "invalid_action_rate", "turns_mean"):
-        assert logged[f"eval/{name}"] == pytest.approx(numbers[name])
+        assert logged[f"validation/{name}"] == pytest.approx(numbers[name])
     assert logged["rollout/turns_per_second"] > 0
     assert callback.latest is not None
     assert callback.latest.trajectories == expected.trajectories
@@ -244,8 +244,8 @@ def test_callback_plays_every_n_epochs_and_after_the_last(tmp_path, epochs, ever
 
 def test_tasks_without_anchors_log_no_score(tmp_path):
     trainer, _ = fit(tmp_path, 1, [evaluator(anchors=None)])
-    assert "eval/score" not in trainer.callback_metrics
-    assert "eval/return_mean" in trainer.callback_metrics
+    assert "validation/score" not in trainer.callback_metrics
+    assert "validation/return_mean" in trainer.callback_metrics
 
 
 def test_shares_of_several_processes_make_the_same_evaluation(monkeypatch):
@@ -273,7 +273,7 @@ def test_shares_of_several_processes_make_the_same_evaluation(monkeypatch):
 def test_two_real_processes_agree_with_one(tmp_path):
     trainer, _ = fit(tmp_path, 1, [evaluator(repeats=3)], devices=2, strategy="ddp_spawn")
     expected = evaluate(Walker(), Corridor, evaluation_starts(Corridor, 3, 3, stream="validation"), memory=1)
-    mean = trainer.callback_metrics["eval/return_mean"].item()
+    mean = trainer.callback_metrics["validation/return_mean"].item()
     assert mean == pytest.approx(expected.summary(ANCHORS)["return_mean"])
 
 

@@ -78,9 +78,11 @@ def test_answers_of_the_wrong_shape_are_refused(tmp_path):
 
 def test_curves_have_one_panel_for_each_metric(tmp_path):
     rows = [{"step": s, "train/loss": 1.0 / (s + 1), "epoch": 0} for s in range(100)]
-    rows += [{"step": s, "eval/return_mean": float(s), "eval/score": 1.0} for s in (10, 50, 90)]
+    rows += [{"step": s, "validation/return_mean": float(s), "validation/score": 1.0} for s in (10, 50, 90)]
     one = learning_curves(rows, tmp_path / "one.png", metrics=["train/loss"])
-    three = learning_curves(rows, tmp_path / "three.png", references={"eval/return_mean": {"data": -1, "paper": 80}})
+    three = learning_curves(
+        rows, tmp_path / "three.png", references={"validation/return_mean": {"data": -1, "paper": 80}}
+    )
     assert size(three)[0] == pytest.approx(3 * size(one)[0], abs=3)
     assert size(three)[1] == pytest.approx(size(one)[1], abs=3)
 
@@ -89,7 +91,7 @@ def test_numbers_that_are_not_finite_are_left_out_of_curves(tmp_path):
     broken = [None, math.nan, math.inf, -math.inf]
     rows = [{"step": i, "train/loss": broken[i % 4] if i % 3 else 1.0, "train/gone": broken[i % 4]} for i in range(90)]
     assert _curve(rows[:7], "train/loss") == ([0, 3, 6], [1, 1, 1])
-    both = learning_curves([*rows, {"step": 1, "eval/score": 5.0}], tmp_path / "both.png")
+    both = learning_curves([*rows, {"step": 1, "validation/score": 5.0}], tmp_path / "both.png")
     one = learning_curves(rows, tmp_path / "one.png", metrics=["train/loss"])
     assert size(both)[0] == pytest.approx(2 * size(one)[0], abs=2)  # nothing of train/gone can be drawn
 

@@ -996,5 +996,5 @@ def test_a_run_trains_against_an_endpoint_and_repeats_for_free(
     assert min(asked) == max(asked) > 0
     reports = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("summary.json")]
     assert [report["status"] for report in reports] == ["finished"] * runs
-    assert reports[0]["eval"] == reports[-1]["eval"]
-    assert reports[0]["eval"]["episodes"] == 8
+    assert reports[0]["evaluation"] == reports[-1]["evaluation"]
+    assert reports[0]["evaluation"]["episodes"] == 8

@@ -76,7 +76,7 @@ def record(folder: Path, uri: str, artifacts: Path, seed: int) -> str:
     config = {"seed": seed, "algo": {"steps": 10}, "task": {"name": "toy"}}
     with tracker.run(RunIdentity("toy", "bc", "tiny", seed, "3fa9c1deadbeef"), config=config, folder=folder) as log:
         for step, value in enumerate((-3.0, -2.0)):
-            log.log_metrics({"eval/score": value}, step)
+            log.log_metrics({"validation/score": value}, step)
         log.log_results(summary)
         log.log_evaluation(evaluation, memory=None)
         for name in ("summary.json", "transcripts.jsonl"):
@@ -93,9 +93,9 @@ def test_runs_are_recorded_in_postgresql_and_compared_from_there(database, tmp_p
     client = MlflowClient(database)
     runs = [client.get_run(run_id) for run_id in ids]
     assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
-    assert [run.data.metrics["final/return_mean"] for run in runs] == [-1.0, -2.0]
+    assert [run.data.metrics["evaluation/return_mean"] for run in runs] == [-1.0, -2.0]
     assert [run.data.params["algo.steps"] for run in runs] == ["10", "10"]
-    assert [point.value for point in client.get_metric_history(ids[0], "eval/score")] == [-3.0, -2.0]
+    assert [point.value for point in client.get_metric_history(ids[0], "validation/score")] == [-3.0, -2.0]
     place = client.get_experiment(runs[0].info.experiment_id).artifact_location
     assert place.startswith((tmp_path / "artifacts").as_uri())
     traces = client.search_traces(locations=[runs[0].info.experiment_id])
@@ -111,4 +111,4 @@ def test_runs_are_recorded_in_postgresql_and_compared_from_there(database, tmp_p
     assert (result.seeds, result.returns.value) == ((0, 1), -1.5)
     assert result.score is not None
     assert result.score.value == (75 + 50) / 2
-    assert [row["eval/score"] for row in group.runs[0].rows] == [-3.0, -2.0]
+    assert [row["validation/score"] for row in group.runs[0].rows] == [-3.0, -2.0]

@@ -100,7 +100,7 @@ def test_a_run_plays_and_reports_what_it_used(
     (path,) = (tmp_path / "runs").rglob("summary.json")
     summary = json.loads(path.read_text())
     assert (summary["algo"], summary["model"], summary["status"]) == ("prompted", "solver", "finished")
-    assert (summary["eval"]["episodes"], summary["eval"]["return_mean"]) == (25, pytest.approx(-6.84))
+    assert (summary["evaluation"]["episodes"], summary["evaluation"]["return_mean"]) == (25, pytest.approx(-6.84))
     turns = summary["rollout"]["turns"]
     assert summary["usage"]["requests"] == turns == len(server.seen)
     assert summary["usage"]["prompt_tokens"] == 100 * turns

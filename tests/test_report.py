@@ -203,7 +203,7 @@ def test_four_seeds_have_an_interquartile_mean(folder):
 
 def test_a_single_seed_has_the_interval_of_its_episodes(folder):
     path = folder(returns=(-1.0, -3.0, -1.0, -3.0))
-    written = json.loads((path / "summary.json").read_text())["eval"]
+    written = json.loads((path / "summary.json").read_text())["evaluation"]
     [group], _ = folder.groups()
     found = result_of(group).returns
     assert (found.value, found.over) == (-2, "episodes")
@@ -486,7 +486,10 @@ def written(tmp_path_factory):
     """A report over two tasks, with everything that can be on it."""
     home = tmp_path_factory.mktemp("report")
     folder = Folder(home / "runs")
-    rows = [{"step": 9, "eval/score": 40.0, "eval/success_rate": 0.5}, {"step": 19, "eval/score": 60.0}]
+    rows = [
+        {"step": 9, "validation/score": 40.0, "validation/success_rate": 0.5},
+        {"step": 19, "validation/score": 60.0},
+    ]
     for seed in (0, 1):
         for task in ("toy", "other"):
             folder("bc", seed, (-3.0, -3.0), task=task, rows=rows, provenance=DEFAULTS,
@@ -593,12 +596,14 @@ def test_mistakes_are_told_in_a_line(arguments, message, capsys):
 
 
 def test_unreadable_lines_and_numbers_do_not_stop_a_report(folder):
-    path = folder(rows=[{"step": 1, "eval/score": float("nan")}, {"step": 2, "eval/score": 3.0}, {"nothing": 1}])
+    path = folder(
+        rows=[{"step": 1, "validation/score": float("nan")}, {"step": 2, "validation/score": 3.0}, {"nothing": 1}]
+    )
     with (path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 3, "eval/sc')
+        file.write('{"step": 3, "validation/sc')
     run = read_run(path)
     assert [row["step"] for row in run.rows] == [1, 2]
-    found = curve(Group("toy", "bc", (run,), {}), "eval/score")
+    found = curve(Group("toy", "bc", (run,), {}), "validation/score")
     assert found.x.tolist() == [2]
 
 
@@ -616,14 +621,14 @@ def test_runs_come_from_an_mlflow_store_as_from_folders(folder, tmp_path, monkey
         config = yaml.safe_load((path / "config.yaml").read_text())
         with tracker.run(RunIdentity("toy", "bc", "tiny", seed, "abcdef"), config=config, folder=path) as log:
             for logger in log.loggers:
-                logger.log_metrics({"eval/score": 10.0 * seed}, 4)
+                logger.log_metrics({"validation/score": 10.0 * seed}, 4)
             log.log_results(summary)
             for name in ("summary.json", "transcripts.jsonl"):
                 log.log_file(path / name)
     # Another evaluation of the last run, which would change its mean.
     again = tmp_path / "again"
     again.mkdir()
-    write_json({**summary, "eval": {**summary["eval"], "return_mean": 7.0}}, again / "summary.json")
+    write_json({**summary, "evaluation": {**summary["evaluation"], "return_mean": 7.0}}, again / "summary.json")
     write_json({"run": "elsewhere", "changes": ["evaluation.repeats=1"]}, again / "changes.json")
     with monkeypatch.context() as environment:
         environment.setenv(PARENT, json.loads((path / "mlflow.json").read_text())["run_id"])
@@ -639,7 +644,7 @@ def test_runs_come_from_an_mlflow_store_as_from_folders(folder, tmp_path, monkey
     assert (result_of(group).seeds, result_of(group).returns.value) == ((0, 1), -1.5)
     [other] = group.evaluations
     assert (other.seed, other.changes, other.results["return_mean"]) == (1, ("evaluation.repeats=1",), 7)
-    assert [dict(row) for row in group.runs[1].rows] == [{"step": 4, "eval/score": 10.0}]
+    assert [dict(row) for row in group.runs[1].rows] == [{"step": 4, "validation/score": 10.0}]
     assert best_and_worst(group)[0].total == -1
     assert (apart.seed, apart.reason) == (2, "interrupted before its first logged step")
     [only] = runs_in_store(uri, filter="tags.seed = '0'")

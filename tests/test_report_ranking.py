@@ -171,12 +171,12 @@ def test_methods_are_not_compared_over_changed_tasks(folder):
 def test_numbers_that_json_does_not_know_are_read(folder, tmp_path):
     run = folder(provenance=record())
     lines = [
-        '{"step": NaN, "eval/score": 1.0}',
-        '{"step": 1, "eval/score": NaN}',
-        '{"step": 2, "eval/score": Infinity}',
-        '{"step": 3, "eval/score": null}',
+        '{"step": NaN, "validation/score": 1.0}',
+        '{"step": 1, "validation/score": NaN}',
+        '{"step": 2, "validation/score": Infinity}',
+        '{"step": 3, "validation/score": null}',
     ]
-    lines += [json.dumps({"step": 4, "eval/score": 3.0}), '{"step": null}']
+    lines += [json.dumps({"step": 4, "validation/score": 3.0}), '{"step": null}']
     (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     folder(seed=1, status="interrupted")
     (sorted((folder.root / "toy" / "bc").iterdir())[-1] / "metrics.jsonl").write_text("\n".join(lines) + "\n")

@@ -69,7 +69,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.Capt
 
 def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
     log = MetricsFile(tmp_path / "metrics.jsonl")
-    log.log_metrics({"final/return_mean": 1.0}, 0)
+    log.log_metrics({"evaluation/return_mean": 1.0}, 0)
     for step in (9, 19, 20, 29):
         log.log_metrics({"loss": step / 10}, step)
     with log.path.open("a") as file:

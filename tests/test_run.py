@@ -49,9 +49,9 @@ def run_folder(folder: Path) -> Path:
 
 def test_the_whole_way_leaves_everything_in_one_folder(tmp_path: Path) -> None:
     tracking = [f"tracking.tracking_uri=sqlite:///{tmp_path}/mlflow.db", f"tracking.artifacts={tmp_path}/artifacts"]
-    final = "evaluation.decoding={temperature: 0.5}"
+    reported = "evaluation.decoding={temperature: 0.5}"
     done = command(
-        tmp_path, "task=maze", "algo=ilql", *SMOKE, "algo.prior.steps=20", "seed=0", *SHORT, *tracking, final
+        tmp_path, "task=maze", "algo=ilql", *SMOKE, "algo.prior.steps=20", "seed=0", *SHORT, *tracking, reported
     )
     assert done.returncode == 0, done.stderr
     folder = run_folder(tmp_path)
@@ -61,7 +61,7 @@ def test_the_whole_way_leaves_everything_in_one_folder(tmp_path: Path) -> None:
     assert (summary["task"], summary["algo"], summary["model"]) == ("maze", "ilql", "tiny")
     assert summary["dataset"]["trajectories"] == 60
     assert summary["train"]["steps"] == 20
-    assert summary["eval"]["episodes"] == 25
+    assert summary["evaluation"]["episodes"] == 25
     assert summary["changed"]["task.env.max_steps"] == 20
     assert "paper" not in summary  # its numbers are of the unchanged task
     assert summary["train"]["checkpoint_step"] in (10, 20)
@@ -69,7 +69,7 @@ def test_the_whole_way_leaves_everything_in_one_folder(tmp_path: Path) -> None:
     transcripts = [json.loads(line) for line in (folder / "transcripts.jsonl").read_text().splitlines()]
     assert len(transcripts) == 25
     mean = sum(t["return"] for t in transcripts) / 25
-    assert mean == pytest.approx(summary["eval"]["return_mean"])
+    assert mean == pytest.approx(summary["evaluation"]["return_mean"])
     files = "config.yaml metrics.jsonl checkpoints/latest.ckpt checkpoints/best.ckpt policy/model.safetensors"
     for name in f"{files} policy/guidance.json figures/learning_curves.png figures/policy_map.png".split():
         assert (folder / name).is_file(), name
@@ -82,9 +82,9 @@ def test_the_whole_way_leaves_everything_in_one_folder(tmp_path: Path) -> None:
     (experiment,) = [e for e in client.search_experiments() if e.name == "lmrl/maze"]
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["final/return_mean"] == pytest.approx(summary["eval"]["return_mean"])
+    assert run.data.metrics["evaluation/return_mean"] == pytest.approx(summary["evaluation"]["return_mean"])
     assert run.inputs.dataset_inputs
-    a_reloaded_policy_plays_as_it_was_evaluated(folder, summary["eval"]["return_mean"], client)
+    a_reloaded_policy_plays_as_it_was_evaluated(folder, summary["evaluation"]["return_mean"], client)
 
 
 def a_reloaded_policy_plays_as_it_was_evaluated(folder: Path, return_mean: float, client: Any) -> None:
@@ -107,7 +107,7 @@ def a_reloaded_policy_plays_as_it_was_evaluated(folder: Path, return_mean: float
     changes = ["evaluation.repeats=2", "evaluation.decoding.temperature=0.3", "seed=5", "tracking=none"]
     evaluate_again(folder, changes)
     (other,) = set((folder / "evaluations").iterdir()) - {place}
-    assert json.loads((other / "summary.json").read_text())["eval"]["episodes"] == 50
+    assert json.loads((other / "summary.json").read_text())["evaluation"]["episodes"] == 50
     assert json.loads((other / "changes.json").read_text())["changes"] == changes
     begun = json.loads((other / "provenance.json").read_text())
     assert begun["kind"] == "evaluation"
@@ -133,7 +133,7 @@ def test_the_same_command_twice_gives_the_same_numbers(tmp_path: Path) -> None:
         stable = [{k: v for k, v in row.items() if "second" not in k} for row in metrics]
         results.append((stable, (folder / "transcripts.jsonl").read_text()))
     assert results[0] == results[1]
-    assert any("eval/return_mean" in row for row in results[0][0])
+    assert any("validation/return_mean" in row for row in results[0][0])
 
 
 @pytest.mark.slow
@@ -191,9 +191,9 @@ MISTAKES = {
     "an unknown layout": (["task=maze", "algo=bc", "task.env.layout=spiral"], "spiral"),
     "a memory of nothing": (["task=maze", "algo=bc", "task.memory=0"], "memory"),
     "a hot negative temperature": (["task=maze", "algo=bc", "algo.decoding.temperature=-1"], "temperature"),
-    "a final temperature below 0": (["task=maze", "algo=bc", "evaluation.decoding={temperature: -1}"], "temperature"),
-    "a number for the final settings": (["task=maze", "algo=bc", "evaluation.decoding=0.3"], "evaluation.decoding"),
-    "an unknown final setting": (["task=maze", "algo=bc", "evaluation.decoding={heat: 1}"], "evaluation.decoding"),
+    "a cold evaluation": (["task=maze", "algo=bc", "evaluation.decoding={temperature: -1}"], "temperature"),
+    "a number for its decoding": (["task=maze", "algo=bc", "evaluation.decoding=0.3"], "evaluation.decoding"),
+    "an unknown decoding setting": (["task=maze", "algo=bc", "evaluation.decoding={heat: 1}"], "evaluation.decoding"),
     "an unknown schedule": (["task=maze", "algo=bc", "+algo.module.decay=linear"], "algo.module.decay"),
 }
 

@@ -23,7 +23,7 @@ from lmrl.runs.summary import (
 )
 from lmrl.scores import Anchors
 from lmrl.text.trajectory import Trajectory, Turn
-from lmrl.tracking.core import final_metrics
+from lmrl.tracking.core import evaluation_metrics
 
 TURNS = (Turn("go\n", False), Turn("left\n", True, -1.0), Turn("ö\n", False), Turn("right\n", True, 0.0))
 EPISODE = Trajectory(TURNS, True, False, 5, {"success": True, "invalid_actions": 1})
@@ -50,9 +50,9 @@ def test_summary_has_every_key():
     summary = whole()
     assert list(summary) == [
         "task", "algo", "model", "seed", "status", "config_hash", "started", "ended", "changed", "dataset", "train",
-        "rollout", "eval", "paper", "anchors", "error", "versions", "git_commit",
+        "rollout", "evaluation", "paper", "anchors", "error", "versions", "git_commit",
     ]  # fmt: skip
-    assert list(summary["eval"]) == [
+    assert list(summary["evaluation"]) == [
         "episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95",
         "own_score", "own_score_ci95", "success_rate", "invalid_action_rate", "turns_mean",
     ]  # fmt: skip
@@ -72,7 +72,7 @@ def test_a_block_that_does_not_apply_is_left_out():
     # The paper may have one of the two numbers.
     assert whole(paper={"score": 12.5})["paper"] == {"return": None, "score": 12.5}
     assert printed(summary)
-    assert "paper" not in final_metrics(summary)
+    assert "paper" not in evaluation_metrics(summary)
 
 
 def test_summary_says_when_a_run_began_and_ended():
@@ -122,7 +122,7 @@ def test_a_second_scale_has_a_row_of_its_own():
 def test_interrupted_runs_say_what_they_can():
     summary = build_summary(task="maze", algo="bc", model="tiny", seed=0, status="interrupted", train={"steps": 7})
     assert summary["train"] == {**dict.fromkeys(BLOCKS["train"]), "steps": 7}
-    assert set(summary["eval"].values()) == {None}
+    assert set(summary["evaluation"].values()) == {None}
     assert "interrupted" in printed(summary)
 
 
@@ -133,14 +133,14 @@ def test_what_online_and_prompted_runs_used_is_told():
     shown = printed(summary)
     assert "2,560 episodes, 70,189 environment steps" in shown
     assert "1,234 requests, 1,000,000 + 2,000 tokens, 1.50 USD, 5 retries, 3 unreadable answers" in shown
-    assert final_metrics(summary)["final/usage/cost"] == 1.5
+    assert evaluation_metrics(summary)["evaluation/usage/cost"] == 1.5
 
 
 def test_what_a_partner_was_asked_is_told():
     asked = {"kind": "endpoint", "model": "m", "prompts": 1200, "repeated": 100, "cached": 1000, "asked": 100}
     summary = whole(partner=asked)
     assert "m, 1,200 replies: 100 asked, 1,000 from disk, 100 repeated" in printed(summary)
-    assert final_metrics(summary)["final/partner/cached"] == 1000
+    assert evaluation_metrics(summary)["evaluation/partner/cached"] == 1000
 
 
 def test_unknown_keys_are_refused():

@@ -45,7 +45,7 @@ steps = folder / "steps"
 
 def leave(status):
     evaluated = {"return_mean": float(said.get("earns", 0)), "score": None, "own_score": 50.0}
-    (folder / "summary.json").write_text(json.dumps({"status": status, "eval": evaluated}))
+    (folder / "summary.json").write_text(json.dumps({"status": status, "evaluation": evaluated}))
     sys.exit(0 if status == "finished" else 1)
 
 
@@ -436,7 +436,7 @@ def test_a_sweep_records_failures_and_the_same_command_tries_only_those_again(tm
     assert len(runs) == 2
     assert parent.info.status == "FAILED"
     assert (parent.data.metrics["jobs/finished"], parent.data.metrics["jobs/failed"]) == (1, 3)
-    assert parent.data.metrics["best/maze/return_mean"] == child.data.metrics["final/return_mean"]
+    assert parent.data.metrics["best/maze/return_mean"] == child.data.metrics["evaluation/return_mean"]
     assert "reads at most 8" in parent.data.tags["mlflow.note.content"]
 
 

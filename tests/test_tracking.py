@@ -18,7 +18,7 @@ from lmrl.rollout import Start
 from lmrl.runs.summary import build_summary
 from lmrl.scores import Anchors
 from lmrl.text.trajectory import Trajectory, Turn
-from lmrl.tracking.core import CsvTracker, MetricsFile, NoTracker, RunIdentity, final_metrics
+from lmrl.tracking.core import CsvTracker, MetricsFile, NoTracker, RunIdentity, evaluation_metrics
 from lmrl.tracking.facts import flatten
 from lmrl.tracking.mlflow import MLflowTracker
 
@@ -48,16 +48,16 @@ def test_runs_are_named_by_what_they_are():
     assert IDENTITY.name == "toy-bc-s0-3fa9c1"
 
 
-def test_final_metrics_have_the_summarys_names():
-    numbers = final_metrics(SUMMARY)
-    assert numbers["final/return_mean"] == -1
-    assert (numbers["final/return_ci95_low"], numbers["final/return_ci95_high"]) == (-1, -1)
-    assert numbers["final/score"] == 75
-    assert numbers["final/train/steps"] == 10
-    assert numbers["final/paper/score"] == 62.5
-    assert numbers["final/rollout/turns"] == 8
-    assert "final/train/tokens" not in numbers  # unknown
-    assert not any(name.startswith("eval/") for name in numbers)
+def test_evaluation_metrics_have_the_summarys_names():
+    numbers = evaluation_metrics(SUMMARY)
+    assert numbers["evaluation/return_mean"] == -1
+    assert (numbers["evaluation/return_ci95_low"], numbers["evaluation/return_ci95_high"]) == (-1, -1)
+    assert numbers["evaluation/score"] == 75
+    assert numbers["evaluation/train/steps"] == 10
+    assert numbers["evaluation/paper/score"] == 62.5
+    assert numbers["evaluation/rollout/turns"] == 8
+    assert "evaluation/train/tokens" not in numbers  # unknown
+    assert not any(name.startswith("validation/") for name in numbers)
 
 
 def test_metrics_file_goes_on_and_survives_a_torn_line(tmp_path):
@@ -74,13 +74,13 @@ def test_metrics_file_goes_on_and_survives_a_torn_line(tmp_path):
 def test_csv_has_one_line_per_step(tmp_path):
     with CsvTracker().run(IDENTITY, config=CONFIG, folder=tmp_path) as log:
         log.loggers[0].log_metrics({"train/loss": 2.0}, 1)
-        log.loggers[0].log_metrics({"eval/return_mean": -3.0}, 1)
+        log.loggers[0].log_metrics({"validation/return_mean": -3.0}, 1)
         log.loggers[0].log_metrics({"train/loss": 1.0}, 2)
     with (tmp_path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert rows == [
-        {"step": "1", "eval/return_mean": "-3.0", "train/loss": "2.0"},
-        {"step": "2", "eval/return_mean": "", "train/loss": "1.0"},
+        {"step": "1", "validation/return_mean": "-3.0", "train/loss": "2.0"},
+        {"step": "2", "validation/return_mean": "", "train/loss": "1.0"},
     ]
 
 
@@ -161,7 +161,7 @@ def test_mlflow_records_the_whole_run(tracker, client, tmp_path):
     with tracker.run(IDENTITY, config=CONFIG, folder=tmp_path) as log:
         log.log_dataset(rows, name="toy", fingerprint=IDENTITY.dataset_fingerprint)
         for logger in log.loggers:
-            logger.log_metrics({"train/loss": 0.5, "eval/return_mean": -2.0}, 7)
+            logger.log_metrics({"train/loss": 0.5, "validation/return_mean": -2.0}, 7)
             logger.finalize("success")  # as Lightning does when training ends
         assert client.get_run(run_id(tmp_path)).info.status == "RUNNING"
         log.log_results(SUMMARY)
@@ -170,9 +170,12 @@ def test_mlflow_records_the_whole_run(tracker, client, tmp_path):
     assert (run.info.status, run.info.run_name) == ("FINISHED", "toy-bc-s0-3fa9c1")
     assert client.get_experiment(run.info.experiment_id).name == "lmrl/toy"
     assert run.data.params["algo.lr"] == "0.5"
-    assert {"train/loss": 0.5, "eval/return_mean": -2.0, "final/return_mean": -1.0, "final/score": 75.0}.items() <= (
-        run.data.metrics.items()
-    )
+    assert {
+        "train/loss": 0.5,
+        "validation/return_mean": -2.0,
+        "evaluation/return_mean": -1.0,
+        "evaluation/score": 75.0,
+    }.items() <= (run.data.metrics.items())
     assert {
         "task": "toy",
         "seed": "0",
@@ -188,7 +191,7 @@ def test_mlflow_records_the_whole_run(tracker, client, tmp_path):
     assert artifacts == {"config.yaml", "figures", "figures/picture.png"}
     assert log.metrics is not None
     assert log.metrics.rows() == [
-        {"step": 7, "train/loss": 0.5, "eval/return_mean": -2.0}, {"step": 0, **final_metrics(SUMMARY)},
+        {"step": 7, "train/loss": 0.5, "validation/return_mean": -2.0}, {"step": 0, **evaluation_metrics(SUMMARY)},
     ], "the run's own file is the same for all trackers"  # fmt: skip
     assert run.info.run_id in tracker.places["this run"]
     assert {"return": -1.0, "score": 75.0, "score_paper": 62.5, "success": 1.0}.items() <= run.data.metrics.items()
@@ -204,7 +207,7 @@ def test_mlflow_shows_episodes_as_conversations(tracker, client, tmp_path):
     assert len(found) == 3  # of 4: max_traces
     trace = next(t for t in found if "cell (1, 0)" in t.info.request_preview)
     assert trace.info.response_preview == "return -1, success, 2 turns … won"
-    assert trace.info.trace_metadata["mlflow.trace.session"] == "toy-bc-s0-3fa9c1 final"
+    assert trace.info.trace_metadata["mlflow.trace.session"] == "toy-bc-s0-3fa9c1 evaluation"
     assert {a.name: a.feedback.value for a in trace.info.assessments} == {"return": -1.0, "success": True}
     root, first, second = trace.data.spans
     assert root.inputs == {"messages": [{"role": "user", "content": "left or right?\n"}]}

@@ -82,7 +82,7 @@ class Evaluation:
         }
 
     def summary(self, anchors: Anchors | None) -> dict[str, Any]:
-        """Return the `eval` block of summary.json; without anchors the scores are `None`."""
+        """Return the `evaluation` block of summary.json; without anchors the scores are `None`."""
         return summarize(self.trajectories, anchors, starts=self.starts)
 
 
@@ -113,7 +113,7 @@ def evaluate(
 def summarize(
     trajectories: Sequence[Trajectory], anchors: Anchors | None, *, starts: Sequence[Start] | None = None
 ) -> dict[str, Any]:
-    """Sum up episodes as the `eval` block of summary.json; every start counts the same.
+    """Sum up episodes as the `evaluation` block of summary.json; every start counts the same.
 
     Args:
         trajectories: the played episodes.

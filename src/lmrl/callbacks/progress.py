@@ -73,6 +73,6 @@ class TrainingProgress(pl.Callback):
 
 def _numbers(trainer: pl.Trainer) -> str:
     """Return the newest loss and evaluation, briefly."""
-    shown = {"train/loss": "loss", "eval/return_mean": "return", "eval/score": "score"}
+    shown = {"train/loss": "loss", "validation/return_mean": "return", "validation/score": "score"}
     metrics = trainer.callback_metrics
     return "  ".join(f"{short} {float(metrics[key]):.3g}" for key, short in shown.items() if key in metrics)

@@ -16,7 +16,7 @@ from lmrl.config.checks import ConfigError
 from lmrl.evaluation import Evaluation
 from lmrl.experiment.hardware import quiet_libraries, set_threads
 from lmrl.experiment.reload import trained_policy
-from lmrl.experiment.run import build_policy, evaluation_env, final_evaluation, is_trained, run_as
+from lmrl.experiment.run import build_policy, evaluation_env, is_trained, reported_evaluation, run_as
 from lmrl.runs.folders import config_hash, read_summary
 from lmrl.runs.provenance import describe, differences
 from lmrl.runs.recorded import PROVENANCE, changed_config, changes_of, provenance
@@ -53,7 +53,7 @@ def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     begun = _beginning(folder, changes, config, env().version)
     with torch.no_grad():
-        evaluation = final_evaluation(cfg, env, policy)
+        evaluation = reported_evaluation(cfg, env, policy)
     place = folder / "evaluations" / config_hash(config)[:12]
     place.mkdir(parents=True, exist_ok=True)
     known, choices = read_summary(folder), recorded["choices"]
@@ -72,7 +72,7 @@ def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
     where = _track(folder, place, config, cfg, summary, evaluation)
     print_summary(summary, {"folder": place, "run": folder} | where)
     _compare_evaluations(folder, place, changes)
-    return float(summary["eval"]["return_mean"])
+    return float(summary["evaluation"]["return_mean"])
 
 
 def _beginning(folder: Path, changes: Sequence[str], config: Mapping[str, Any], env_version: str) -> dict[str, Any]:
@@ -89,11 +89,11 @@ def _beginning(folder: Path, changes: Sequence[str], config: Mapping[str, Any], 
 
 def _refuse_overruled(cfg: DictConfig, changes: Sequence[str]) -> None:
     """Refuse to change how the policy drew its tokens while training, where it is evaluated with another value."""
-    final = cfg.evaluation.get("decoding") or {}
+    reported = cfg.evaluation.get("decoding") or {}
     for key in (change.lstrip("+").split("=")[0] for change in changes):
         name = key.removeprefix("algo.decoding.")
-        if name != key and name in final:
-            raise ConfigError(f"{key} has no effect here: change evaluation.decoding.{name} ({final[name]}) instead")
+        if name != key and name in reported:
+            raise ConfigError(f"{key} has no effect here: change evaluation.decoding.{name} ({reported[name]}) instead")
 
 
 def replay(folder: Path, changes: Sequence[str] = ()) -> float:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lmrl.callbacks.resume import newest_checkpoint
 from lmrl.config.checks import build
-from lmrl.experiment.stage import TOKENIZER, Materials, build_module, final_decoding, load_weights
+from lmrl.experiment.stage import TOKENIZER, Materials, build_module, evaluation_decoding, load_weights
 from lmrl.exported import PLAYER
 from lmrl.models import tokenizer
 from lmrl.policies.core import Policy
@@ -57,7 +57,7 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
     stage.decoding, rerank = None, stage.module.pop("rerank", None)
     module = build_module(cfg, stage, Materials(codec, lm, ()))
     load_weights(module, chosen)
-    module.decoding, module.rerank = final_decoding(cfg), instantiate(rerank, _convert_="all") if rerank else None
+    module.decoding, module.rerank = evaluation_decoding(cfg), instantiate(rerank, _convert_="all") if rerank else None
     return module.eval().policy()
 
 

@@ -16,14 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
-from lmrl.callbacks.evaluate import Evaluate
+from lmrl.callbacks.validate import Validate
 from lmrl.config.checks import build, changed_env
 from lmrl.data.generate import loader_of
 from lmrl.data.store import Dataset
 from lmrl.evaluation import Evaluation, evaluate, evaluation_starts
 from lmrl.experiment import prior
 from lmrl.experiment.hardware import first_decides, local_processes, quiet_libraries, set_threads
-from lmrl.experiment.stage import Materials, Stage, build_stage, check_machine, final_decoding, fit
+from lmrl.experiment.stage import Materials, Stage, build_stage, check_machine, evaluation_decoding, fit
 from lmrl.exported import write_card, write_player
 from lmrl.figures.draw import draw_figures
 from lmrl.policies.core import Policy
@@ -119,7 +119,7 @@ def run_as(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]
     parts = {"folder": folder} | {name: folder / name for name in ("figures", "records", "policy")}
     files = {name: place for name, place in parts.items() if place.exists()}
     print_summary(summary, files | dict(log.places))
-    return float(summary["eval"]["return_mean"]), folder
+    return float(summary["evaluation"]["return_mean"]), folder
 
 
 def prepare(cfg: DictConfig) -> tuple[Task, Materials]:
@@ -132,7 +132,7 @@ def prepare(cfg: DictConfig) -> tuple[Task, Materials]:
     materials = build_materials(cfg, task)
     if is_trained(cfg):
         build("hardware", check_machine, cfg.hardware)
-        final_decoding(cfg)
+        evaluation_decoding(cfg)
         for stage in prior.untrained(cfg, cfg.algo, cfg.task.name, task.dataset.fingerprint):
             build_stage(cfg, stage, materials)
     else:
@@ -191,19 +191,19 @@ def _train_and_report(
     log.log_dataset(rows, name=identity.task, fingerprint=task.dataset.fingerprint, source=task.dataset.folder)
     if not is_trained(cfg):
         policy = build_policy(cfg)
-        evaluation = final_evaluation(cfg, task.evaluation_env, policy)
+        evaluation = reported_evaluation(cfg, task.evaluation_env, policy)
         return _report(cfg, identity, task, evaluation, folder, log, usage=policy.usage)
     stage = _train(cfg, identity, task, materials, folder, log)
     if not stage.trainer.is_global_zero:
         return None
     module = stage.module
     train = stage.report | {"checkpoint_step": stage.load(cfg.evaluation.checkpoint)}
-    module.decoding = final_decoding(cfg)
+    module.decoding = evaluation_decoding(cfg)
     module.export(folder / "policy")
     write_player(folder / "policy", module, task=identity.task, memory=task.memory)
     module.eval()
     with torch.no_grad():
-        evaluation = final_evaluation(cfg, task.evaluation_env, module.policy())
+        evaluation = reported_evaluation(cfg, task.evaluation_env, module.policy())
     metrics = log.metrics.rows() if log.metrics else []
     pictures = draw_figures(cfg, task.make_env(), module, metrics, folder / "figures", title=identity.name)
     named = {"task": identity.task, "algo": identity.algo, "model": identity.model}
@@ -218,7 +218,7 @@ def _train(
     """Train what the algorithm begins with, and then the algorithm."""
     materials = prior.after_earlier_stages(cfg, cfg.algo, identity.task, materials, task.dataset.fingerprint)
     module, datamodule = build_stage(cfg, cfg.algo, materials)
-    playing = Evaluate(
+    playing = Validate(
         make_env=task.make_env,
         memory=task.memory,
         anchors=task.anchors,
@@ -227,11 +227,11 @@ def _train(
         episodes=cfg.validation.episodes,
         slots=cfg.evaluation.slots,
         seed=cfg.seed,
-        decoding=final_decoding(cfg),
+        decoding=evaluation_decoding(cfg),
     )
     return fit(
         cfg, cfg.algo, module, datamodule,
-        name=identity.algo, folder=folder, loggers=log.loggers, callbacks=[playing], monitor="eval/return_mean",
+        name=identity.algo, folder=folder, loggers=log.loggers, callbacks=[playing], monitor="validation/return_mean",
     )  # fmt: skip
 
 
@@ -277,7 +277,7 @@ def _report(
     return summary
 
 
-def final_evaluation(cfg: DictConfig, env: Any, policy: Policy) -> Evaluation:
+def reported_evaluation(cfg: DictConfig, env: Any, policy: Policy) -> Evaluation:
     """Play the reported episodes in environments that `env` builds, with progress."""
     cap = cfg.evaluation.episodes
     starts = evaluation_starts(env, cfg.evaluation.repeats, cfg.seed, stream="test", limit=cap)

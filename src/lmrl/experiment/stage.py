@@ -122,7 +122,7 @@ def build_module(cfg: DictConfig, stage: DictConfig, materials: Materials) -> Al
     )
 
 
-def final_decoding(cfg: DictConfig) -> Decoding:
+def evaluation_decoding(cfg: DictConfig) -> Decoding:
     """Return how the trained policy draws its tokens: as while training, but for what `evaluation.decoding` changes.
 
     Raises:

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 INK = "#1f2933"
 MUTED = "#8a94a0"
-SERIES = {"eval": "#0b6e99", "rollout": "#7a5195", "train": "#d1495b"}
+SERIES = {"validation": "#0b6e99", "rollout": "#7a5195", "train": "#d1495b"}
 """Colour of a metric by the word before its first slash."""
 REFERENCE = "#9a6b15"
-FIRST = ("eval/return_mean", "eval/score", "eval/success_rate", "train/loss")
+FIRST = ("validation/return_mean", "validation/score", "validation/success_rate", "train/loss")
 """What a reader wants to see first; other metrics follow by name."""
 
 
@@ -33,7 +33,7 @@ def learning_curves(
         path: the PNG to write.
         title: what the run is.
         references: horizontal lines by metric and by what they mean, such as the paper's return.
-        metrics: what to draw. `None`: every logged `eval/`, `rollout/` and `train/` metric, the telling ones first.
+        metrics: what to draw. `None`: all of `validation/`, `rollout/` and `train/`, the most important first.
         panels: draw at most so many.
 
     Raises:

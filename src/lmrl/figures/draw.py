@@ -59,7 +59,7 @@ def draw_figures(
     """Draw learning curves and the task's own figures into `folder`, and return their paths."""
     score: Any = cfg.task.get("score")
     references = (
-        {"eval/return_mean": {"data": float(score.data), "paper's maximum": float(score.max)}} if score else None
+        {"validation/return_mean": {"data": float(score.data), "paper's maximum": float(score.max)}} if score else None
     )
     pictures = [learning_curves(rows, folder / "learning_curves.png", title=title, references=references)]
     env.reset(seed=0)

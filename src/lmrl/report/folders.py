@@ -96,7 +96,7 @@ def _reason(
 ) -> str:
     """Say why a run has no results; nothing, if it has."""
     if status == "finished":
-        return "" if (summary.get("eval") or {}).get("return_mean") is not None else "its summary has no results"
+        return "" if (summary.get("evaluation") or {}).get("return_mean") is not None else "its summary has no results"
     if status != "unfinished":
         said = str(summary.get("error") or "")
         return f"{status} {progress(rows, config)}" + (f": {said}" if said else "")

@@ -19,7 +19,7 @@ from lmrl.report.runs import Run
 from lmrl.report.words import FILTERS
 from lmrl.scores import Anchors
 
-SUCCESS = "eval/success_rate"
+SUCCESS = "validation/success_rate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +151,12 @@ def _charts(task: str, results: Sequence[Result]) -> list[Chart]:
     said = f"{main} of the reported evaluation; a diamond is the paper's number"
     bars = charts.intervals([_bar(result, main) for result in results], title=said, references=anchors[main])
     found = [Chart(f"{_slug(task)}_results", bars, f"{task}: {said}")]
-    ranked = f"eval/{'score' if has_score else 'return_mean'}"
+    ranked = f"validation/{'score' if has_score else 'return_mean'}"
     for metric, axis in ((ranked, STEPS), (ranked, INTERACTIONS), (SUCCESS, STEPS)):
         made = [curve(result.group, metric, number=i, axis=axis) for i, result in enumerate(results)]
         lines = [line for line in made if line is not None]
         if lines:
-            name = metric.removeprefix("eval/").removesuffix("_mean")
+            name = metric.removeprefix("validation/").removesuffix("_mean")
             title = f"{name.replace('_', ' ')} on validation episodes"
             svg = charts.lines(lines, title=title, axis=axis, references=anchors.get(name, {}))
             suffix = "steps" if axis == STEPS else "interactions"

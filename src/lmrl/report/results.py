@@ -160,7 +160,7 @@ def _values(evaluated: Sequence[Mapping[str, Any]], key: str) -> np.ndarray | No
 def _rates(group: Group) -> dict[str, float | None]:
     """Return means over seeds of further numbers, by the names that they have in summary.json."""
     places = {
-        "eval": ("success_rate", "invalid_action_rate", "turns_mean"),
+        "evaluation": ("success_rate", "invalid_action_rate", "turns_mean"),
         "train": ("steps", "seconds", "environment_steps"),
     }
     found: dict[str, float | None] = {}

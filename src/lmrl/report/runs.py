@@ -53,8 +53,8 @@ class Run:
 
     @property
     def results(self) -> Mapping[str, Any]:
-        """The `eval` block of the summary."""
-        return self.summary.get("eval") or {}
+        """The `evaluation` block of the summary."""
+        return self.summary.get("evaluation") or {}
 
     @property
     def is_changed(self) -> bool:

@@ -16,7 +16,7 @@ from lmrl.tracking.store import PARENT_TAG, reader
 
 EXPERIMENTS = "lmrl/"
 """The names of lmrl's experiments begin so."""
-_CURVES = ("eval/", "collect/")
+_CURVES = ("validation/", "collect/")
 _STATUS: dict[str, Status] = {"FINISHED": "finished", "KILLED": "interrupted", "FAILED": "failed"}
 
 
@@ -140,7 +140,7 @@ def _reason(
 ) -> str:
     """Say why a run has no results; nothing, if it has."""
     if status == "finished":
-        return "" if (summary.get("eval") or {}).get("return_mean") is not None else "it has no summary.json"
+        return "" if (summary.get("evaluation") or {}).get("return_mean") is not None else "it has no summary.json"
     if status == "unfinished":
         return f"MLflow calls it {state}: it still runs, or was killed; {progress(rows, config)}"
     return f"{status} {progress(rows, config)}"

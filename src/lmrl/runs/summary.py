@@ -31,7 +31,7 @@ BLOCKS: dict[str, tuple[str, ...]] = {
         *("checkpoint_step", "parameters", "trained_parameters"),
     ),
     "rollout": ("episodes", "turns", "turns_per_second"),
-    "eval": (
+    "evaluation": (
         *("episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95"),
         *("own_score", "own_score_ci95"),
         *("success_rate", "invalid_action_rate", "turns_mean"),
@@ -80,7 +80,7 @@ def build_summary(
         ValueError: a key of a block is unknown.
     """
     given = {
-        **{"dataset": dataset, "train": train, "rollout": rollout, "eval": evaluation},
+        **{"dataset": dataset, "train": train, "rollout": rollout, "evaluation": evaluation},
         "paper": None if environment_changes(changed) else paper,  # its numbers are of the unchanged task
         **{"usage": usage, "partner": partner},
     }
@@ -183,7 +183,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
 def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
     """Return the table of results as cells, its head first; the paper has a column if it has numbers of this task."""
-    evaluated, paper = summary["eval"], summary.get("paper") or {}
+    evaluated, paper = summary["evaluation"], summary.get("paper") or {}
     # The scores by published and by own constants are two scales: the paper has no number on the second.
     own = [] if evaluated.get("own_score") is None else [["score, own constants", *_mean(evaluated, "own_score"), ""]]
     rows = [

@@ -143,7 +143,7 @@ class Job:
             self.status = "failed" if summary.get("status") == "failed" else "interrupted"
         else:
             self.status, self.reason = "finished", ""
-            played = summary["eval"]
+            played = summary["evaluation"]
             self.return_mean = played["return_mean"]
             self.score = played["score"] if played["score"] is not None else played.get("own_score")
 

@@ -17,19 +17,20 @@ from lmrl.runs.folders import run_name
 from lmrl.runs.summary import Status, markdown
 from lmrl.system.files import write_text
 
-FINAL = "final"
-"""What the names of the reported evaluation's numbers begin with."""
+EVALUATION = "evaluation"
+"""The first part of the names of the reported evaluation's numbers."""
 
 
-def final_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+def evaluation_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of summary.json under the names that trackers give them.
 
-    The block `eval` becomes `final/<key>` (`eval/<key>` are the curves of the validation episodes during training),
-    another block `final/<block>/<key>`; an interval becomes `..._low` and `..._high`. What is null is left out.
+    The block `evaluation` becomes `evaluation/<key>`, another block `evaluation/<block>/<key>`, and an interval two
+    numbers, `..._low` and `..._high`. Unknown numbers (null) are left out. `validation/<key>` are others: the curves of
+    the episodes between training epochs.
     """
     numbers: dict[str, float] = {}
-    for block in ("eval", "train", "rollout", "dataset", "paper", "usage", "partner"):
-        prefix = FINAL if block == "eval" else f"{FINAL}/{block}"
+    for block in (EVALUATION, "train", "rollout", "dataset", "paper", "usage", "partner"):
+        prefix = EVALUATION if block == EVALUATION else f"{EVALUATION}/{block}"
         for key, value in summary.get(block, {}).items():
             ends = {f"{key}_low": value[0], f"{key}_high": value[1]} if isinstance(value, list) else {key: value}
             numbers |= {f"{prefix}/{name}": float(end) for name, end in ends.items() if isinstance(end, int | float)}
@@ -92,11 +93,11 @@ class MetricsFile(Logger):
         reported evaluation go too: they stand at step 0, but came last, and will come again.
         """
 
-        def is_final(row: Mapping[str, float]) -> bool:
-            return any(key.startswith(f"{FINAL}/") for key in row)
+        def is_evaluation(row: Mapping[str, float]) -> bool:
+            return any(key.startswith(f"{EVALUATION}/") for key in row)
 
         if self.path.exists():
-            kept = [row for row in self.rows() if row["step"] < step and not is_final(row)]
+            kept = [row for row in self.rows() if row["step"] < step and not is_evaluation(row)]
             write_text("".join(json.dumps(row) + "\n" for row in kept), self.path)
 
     def rows(self) -> list[dict[str, float | int]]:
@@ -184,13 +185,13 @@ class Tracker:
     def log_results(self, summary: Mapping[str, Any]) -> None:
         """Record the numbers of summary.json, and the table that describes the run to people."""
         # Single numbers at step 0, not points at the end of curves: MLflow then draws them as bars, run beside run.
-        self.log_metrics(final_metrics(summary), step=0)
+        self.log_metrics(evaluation_metrics(summary), step=0)
         self.log_note(markdown(summary))
 
     def log_file(self, path: Path, folder: str = "") -> None:
         """Keep a copy of a file with the run, in a folder of its artifacts."""
 
-    def log_evaluation(self, evaluation: Evaluation, *, memory: int | None, name: str = "final") -> None:
+    def log_evaluation(self, evaluation: Evaluation, *, memory: int | None, name: str = EVALUATION) -> None:
         """Record played episodes, to be read turn by turn."""
 
     def log_note(self, markdown: str) -> None:

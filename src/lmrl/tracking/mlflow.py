@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from lmrl.config.types import Count, PathText, Text
 from lmrl.evaluation import Evaluation
 from lmrl.runs.summary import Status, write_json
-from lmrl.tracking.core import RunIdentity, Tracker
+from lmrl.tracking.core import EVALUATION, RunIdentity, Tracker
 from lmrl.tracking.episodes import TraceOwner, end_tracing, log_episode
 from lmrl.tracking.facts import LONGEST_VALUE, flatten, rounded, run_tags, task_note
 from lmrl.tracking.outbox import Outbox
@@ -55,7 +55,7 @@ class RunLogger(MLFlowLogger):
         """Ignore modules' hyper-parameters: the tracker has logged the configuration."""
 
     def finalize(self, status: str = "success") -> None:
-        """Leave the run open at the end of training: the final evaluation still follows."""
+        """Leave the run open at the end of training: the reported evaluation still follows."""
 
 
 class MLflowTracker(Tracker):
@@ -142,7 +142,7 @@ class MLflowTracker(Tracker):
 
     def log_results(self, summary: Mapping[str, Any]) -> None:
         """Record the numbers of summary.json, and once more under short names those that people sort by."""
-        found, paper = summary["eval"], summary.get("paper") or {}
+        found, paper = summary["evaluation"], summary.get("paper") or {}
         short = {"return": found["return_mean"], "score": found["score"], "success": found["success_rate"]}
         short["score_paper"] = paper.get("score")
         if self._logger is not None:  # and not into the run's own file, which is the same for all trackers
@@ -153,7 +153,7 @@ class MLflowTracker(Tracker):
         """Keep a copy of a file with the run, in a folder of its artifacts."""
         self._outbox.put(lambda: self._client.log_artifact(self.run_id, str(path), folder or None))
 
-    def log_evaluation(self, evaluation: Evaluation, *, memory: int | None, name: str = "final") -> None:
+    def log_evaluation(self, evaluation: Evaluation, *, memory: int | None, name: str = EVALUATION) -> None:
         """Record episodes as traces: one conversation each, one span per action with what the policy saw.
 
         Args:

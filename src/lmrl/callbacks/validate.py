@@ -16,23 +16,23 @@ from lmrl.rollout import Start
 from lmrl.scores import Anchors
 
 
-class Evaluate(pl.Callback):
-    """Log `eval/...` of the policy every few training epochs, and after the last one.
+class Validate(pl.Callback):
+    """Log `validation/...` of the policy every few training epochs, and after the last one.
 
-    Each process plays its share of the validation starts; the episodes are gathered, so all processes log the same
-    numbers and a `ModelCheckpoint` may monitor `eval/return_mean`. The starts are the same every time; their seeds, and
-    where the environment has `validation_starts` of their own the starts too, are not those of the reported evaluation.
+    Each process plays its share of the validation starts. The episodes are gathered, so all processes log the same
+    numbers and a `ModelCheckpoint` may monitor `validation/return_mean`. The starts are always the same. Their seeds
+    differ from those of the reported evaluation; so do the starts where the environment has `validation_starts`.
 
     Args:
         make_env: builds one environment.
-        memory: how many of the last turns the policy may see; `None` for all.
-        anchors: the task's score anchors; without them no `eval/score` is logged.
-        every_n_epochs: evaluate after each so many epochs.
-        repeats: how often each start is played.
-        episodes: at most so many of these are played, the same every time; `None`: all.
-        slots: how many environments a process plays at once.
+        memory: the number of last turns that the policy may see; `None` for all.
+        anchors: the task's score anchors; without them no `validation/score` is logged.
+        every_n_epochs: evaluate every this many epochs.
+        repeats: the number of episodes from each start.
+        episodes: at most this many of these are played, the same every time; `None`: all.
+        slots: the number of environments that a process plays at once.
         seed: the run's seed.
-        decoding: how the policy draws its tokens. `None`: as while training.
+        decoding: the decoding of the policy. `None`: as in training.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class Evaluate(pl.Callback):
         """The newest evaluation of all processes together. `None`: there was none yet."""
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Evaluate if it is time, and log the results."""
+        """Validate if it is time, and log the results."""
         if (trainer.current_epoch + 1) % self.every_n_epochs and not _is_last_epoch(trainer):
             return
         starts = evaluation_starts(self.make_env, self.repeats, self.seed, stream="validation", limit=self.episodes)
         self.latest = self._play(pl_module, starts, trainer.global_rank, trainer.world_size)
         numbers = self.latest.summary(self.anchors)
         logged = {
-            f"eval/{name}": numbers[name]
+            f"validation/{name}": numbers[name]
             for name in ("return_mean", "score", "own_score", "success_rate", "invalid_action_rate", "turns_mean")
             if numbers[name] is not None
         }
@@ -85,8 +85,8 @@ class Evaluate(pl.Callback):
         modes = [(module, module.training) for module in pl_module.modules()]
         pl_module.eval()
         acting: Any = pl_module
-        practised = getattr(acting, "decoding", None)
-        acting.decoding = self.decoding or practised
+        training_decoding = getattr(acting, "decoding", None)
+        acting.decoding = self.decoding or training_decoding
         try:
             with torch.no_grad(), whole(pl_module):
                 share = evaluate(
@@ -96,7 +96,7 @@ class Evaluate(pl.Callback):
             # One by one: frozen parts stay in evaluation mode when the whole goes back to training.
             for module, was_training in modes:
                 module.training = was_training
-            acting.decoding = practised
+            acting.decoding = training_decoding
         played: list[Any] = [None] * len(starts)
         for other, trajectories in enumerate(gathered(share.trajectories)):
             played[other::world] = trajectories

@@ -1,4 +1,4 @@
-"""What this machine has, told without importing torch: cores, GPUs, folders that can be written to."""
+"""The equipment of this machine, read without torch: cores, GPUs, folders that can be written to."""
 
 import os
 import re
@@ -26,12 +26,12 @@ def why_too_coarse(precision: str) -> str | None:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def visible_devices(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return the GPUs that jobs may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    """Return the GPUs that jobs may use, as names for CUDA_VISIBLE_DEVICES."""
     chosen = environment.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name.strip() for name in chosen.split(",") if name.strip() and name.strip() != "-1"]
@@ -49,19 +49,19 @@ def read_listing(listing: str) -> list[str]:
 
 
 def has_other_gpus() -> bool:
-    """Tell whether there are accelerators that NVIDIA's tools do not list (AMD's)."""
+    """Return whether there are accelerators that NVIDIA's tools do not list (AMD's)."""
     return Path("/dev/kfd").exists()
 
 
 def is_started_by_launcher(environment: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether torchrun, srun or Lightning started this process beside others, with a part of the machine each."""
+    """Return whether torchrun, srun or Lightning started this process as one of several on this machine."""
     return "LOCAL_RANK" in environment or int(environment.get("SLURM_NTASKS") or 1) > 1
 
 
 def own_threads(environment: Mapping[str, str] = os.environ) -> int | None:
-    """Return the threads that the user asked for by OMP_NUM_THREADS; `None`: nobody did.
+    """Return the number of threads that the user set in OMP_NUM_THREADS; `None`: it is not set.
 
-    lmrl sets this variable for the processes that it starts, and remembers that it was lmrl.
+    lmrl sets this variable for the processes that it starts, with a mark in LMRL_THREADS.
     """
     asked = environment.get("OMP_NUM_THREADS", "")
     if not asked.isdigit() or int(asked) < 1 or asked == environment.get("LMRL_THREADS"):

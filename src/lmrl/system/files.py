@@ -9,7 +9,7 @@ def write_text(text: str, path: Path) -> None:
     """Write a file that is either the old one or the whole new one, whenever the process dies.
 
     Raises:
-        OSError: the disk is full or cannot be written; what was at `path` is still there.
+        OSError: the disk is full or cannot be written; the old file is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -75,7 +75,7 @@ def test_a_second_signal_ends_at_once_what_takes_long_to_leave() -> None:
 
 LEADER = """
 import os, subprocess, sys, time
-from lmrl import signals
+from lmrl.system import signals
 led = [subprocess.Popen(["sleep", "100"], stdin=-3, stdout=-3, stderr=-3)]
 def work():
     signals.lead(lambda: led)

@@ -8,7 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from lmrl.config.compose import compose_run
-from lmrl.runs.recorded import changes_of, environment_changes, is_comparable, provenance, record_beginning, told
+from lmrl.runs.provenance import FORMAT, provenance, record_beginning
+from lmrl.runs.recorded import changes_of, environment_changes, is_comparable, told
 
 CHOICES = {"task": "maze", "algo": "ilql", "model": "tiny"}
 
@@ -107,6 +108,7 @@ def test_a_program_that_hydra_runs_can_compose_another_configuration(tmp_path):
 
 
 def test_a_run_that_is_resumed_began_when_it_was_first_started(tmp_path):
-    record_beginning(tmp_path, {"started": "2026-01-01T00:00:00+00:00", "changed": {}})
-    record_beginning(tmp_path, {"started": "2026-01-02T00:00:00+00:00", "changed": {"algo.steps": 1}})
-    assert provenance(tmp_path) == {"started": "2026-01-01T00:00:00+00:00", "changed": {"algo.steps": 1}}
+    first, later = {"format": FORMAT, "changed": {}}, {"format": FORMAT, "changed": {"algo.steps": 1}}
+    record_beginning(tmp_path, {**first, "started": "2026-01-01T00:00:00+00:00"})
+    record_beginning(tmp_path, {**later, "started": "2026-01-02T00:00:00+00:00"})
+    assert provenance(tmp_path) == {**later, "started": "2026-01-01T00:00:00+00:00"}

@@ -49,8 +49,8 @@ def whole(**changes):
 def test_summary_has_every_key():
     summary = whole()
     assert list(summary) == [
-        "task", "algo", "model", "seed", "status", "config_hash", "started", "ended", "changed", "dataset", "train",
-        "rollout", "evaluation", "paper", "anchors", "error", "versions", "git_commit",
+        "format", "task", "algo", "model", "seed", "status", "config_hash", "started", "ended", "changed",
+        "dataset", "train", "rollout", "evaluation", "paper", "anchors", "error", "versions", "git_commit",
     ]  # fmt: skip
     assert list(summary["evaluation"]) == [
         "episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95",

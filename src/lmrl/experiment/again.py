@@ -18,8 +18,8 @@ from lmrl.experiment.hardware import quiet_libraries, set_threads
 from lmrl.experiment.reload import trained_policy
 from lmrl.experiment.run import build_policy, evaluation_env, is_trained, reported_evaluation, run_as
 from lmrl.runs.folders import config_hash, read_summary
-from lmrl.runs.provenance import describe, differences
-from lmrl.runs.recorded import PROVENANCE, changed_config, changes_of, provenance
+from lmrl.runs.provenance import PROVENANCE, describe, differences, provenance
+from lmrl.runs.recorded import changed_config, changes_of
 from lmrl.runs.summary import build_summary, partner_of, print_summary, write_json, write_transcripts
 from lmrl.scores import Anchors
 from lmrl.system.files import write_text

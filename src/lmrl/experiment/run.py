@@ -28,8 +28,8 @@ from lmrl.exported import write_card, write_player
 from lmrl.figures.draw import draw_figures
 from lmrl.policies.core import Policy
 from lmrl.runs.folders import config_hash, open_run
-from lmrl.runs.provenance import describe
-from lmrl.runs.recorded import PROVENANCE, changes_of, provenance, record_beginning
+from lmrl.runs.provenance import PROVENANCE, describe, provenance, record_beginning
+from lmrl.runs.recorded import changes_of
 from lmrl.runs.summary import build_summary, partner_of, print_summary, write_json, write_transcripts, write_unfinished
 from lmrl.scores import Anchors
 from lmrl.system.files import open_to_readers, write_text
@@ -99,12 +99,12 @@ def run_as(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]
     )
     place = Path(cfg.runs_dir), identity.task, identity.algo, identity.name
     folder = first_decides(partial(open_run, *place, resume=cfg.resume, config=config))
-    write_text(OmegaConf.to_yaml(cfg, resolve=True), folder / "config.yaml")
     beginning = describe(
         overrides=overrides, choices=choices, env_version=identity.env_version, dataset=identity.dataset_fingerprint,
         changed=changes_of(config, choices),
     )  # fmt: skip
-    record_beginning(folder, beginning)
+    record_beginning(folder, beginning)  # before config.yaml, which makes the folder one of a run
+    write_text(OmegaConf.to_yaml(cfg, resolve=True), folder / "config.yaml")
     tracker: Tracker = instantiate(cfg.tracking)
     with tracker.run(identity, config=config, folder=folder, resume=cfg.resume) as log:
         try:

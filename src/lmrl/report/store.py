@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from lmrl.report.runs import CHANGES, Run, Status, changes_in, identity, progress, without_password
-from lmrl.runs.recorded import PROVENANCE
+from lmrl.runs.provenance import PROVENANCE
 from lmrl.tracking.store import PARENT_TAG, reader
 
 EXPERIMENTS = "lmrl/"

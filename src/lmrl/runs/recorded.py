@@ -12,9 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 from lmrl.config.checks import check_config
 from lmrl.config.compose import compose_run, compose_unchecked
 from lmrl.runs.folders import decisive, lies_in
-from lmrl.system.files import write_text
+from lmrl.runs.provenance import provenance
 
-PROVENANCE = "provenance.json"
 SMOKE = "smoke"
 """The experiment whose runs show that everything works and learn nothing."""
 ENVIRONMENT = ("task.env", "task.evaluation.env", "evaluation.env", "task.score", "task.own_score")
@@ -26,39 +25,15 @@ def run_config(folder: Path) -> DictConfig:
     """Return the configuration that a run was started with.
 
     Raises:
-        FileNotFoundError: the folder is no run.
+        FileNotFoundError: the folder is not a run folder.
+        ConfigError: it was written by another version of lmrl.
     """
     file = folder / "config.yaml"
     if not file.is_file():
         raise FileNotFoundError(f"{folder} is not a run folder: it has no config.yaml")
+    provenance(folder)
     cfg: Any = OmegaConf.load(file)
     return cfg
-
-
-def provenance(folder: Path) -> dict[str, Any]:
-    """Return what was recorded of a run's beginning; of older runs what their other files tell."""
-    file = folder / PROVENANCE
-    if file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))
-    path = folder / "summary.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    task, algo = known.get("task", folder.parts[-3]), known.get("algo", folder.parts[-2])
-    choices = {"task": task, "algo": algo, "model": known.get("model", "tiny")}
-    return {
-        "overrides": [f"{group}={choice}" for group, choice in choices.items()],
-        "choices": choices,
-        "versions": known.get("versions", {}),
-        "git_commit": known.get("git_commit"),
-        "dataset": known.get("dataset", {}).get("fingerprint"),
-    }
-
-
-def record_beginning(folder: Path, description: Mapping[str, Any]) -> None:
-    """Write a run's provenance.json; a run that is resumed began when it was first started."""
-    file = folder / PROVENANCE
-    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    whole = {**description, "started": before.get("started") or description["started"]}
-    write_text(json.dumps(whole, indent=2) + "\n", file)
 
 
 def changed_config(folder: Path, changes: Sequence[str]) -> DictConfig:

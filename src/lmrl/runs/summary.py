@@ -15,7 +15,7 @@ from rich.text import Text
 
 from lmrl.evaluation import Evaluation
 from lmrl.runs.formats import duration, number, percent
-from lmrl.runs.provenance import git_commit, timestamp, versions
+from lmrl.runs.provenance import FORMAT, git_commit, timestamp, versions
 from lmrl.runs.recorded import environment_changes
 from lmrl.scores import Anchors
 from lmrl.system.files import write_text
@@ -85,7 +85,15 @@ def build_summary(
         **{"usage": usage, "partner": partner},
     }
     blocks = {name: _block(name, values or {}) for name, values in given.items() if values or name not in OPTIONAL}
-    head = {"task": task, "algo": algo, "model": model, "seed": seed, "status": status, "config_hash": config_hash}
+    head = {
+        "format": FORMAT,
+        "task": task,
+        "algo": algo,
+        "model": model,
+        "seed": seed,
+        "status": status,
+        "config_hash": config_hash,
+    }
     head |= {"started": started, "ended": timestamp(), "changed": changed}
     scale = {} if anchors is None else {"anchors": _returns(anchors)}
     return {**head, **blocks, **scale, "error": error, "versions": versions(), "git_commit": git_commit()}

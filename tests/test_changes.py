@@ -20,7 +20,7 @@ def changes(*overrides, algo="ilql"):
 
 
 def test_the_defaults_of_a_task_and_method_are_no_changes():
-    # The seed, places and hardware change no configuration, nor does a tuned file (conf/tuned/maze_bc.yaml).
+    # The seed, places and hardware change no configuration, nor does a tuned file (conf/tuned/maze/bc.yaml).
     assert changes("seed=3", "data_dir=/tmp/x", "hardware=cpu", "tracking=none", "resume=true") == {}
     assert changes(algo="bc") == {}
 
@@ -76,6 +76,8 @@ def test_a_pair_that_cannot_be_composed_here_has_no_known_defaults():
         ({"kind": "run", "changed": {}}, True),
         ({"kind": "run", "changed": {"algo.steps": 100}, "choices": {"experiment": None}}, True),
         ({"kind": "run", "changed": {"algo.steps": 20}, "choices": {"experiment": "smoke"}}, False),
+        ({"kind": "run", "changed": {}, "choices": {"debug": "limit"}}, False),
+        ({"kind": "run", "changed": {}, "choices": {"debug": None}}, True),
         ({"kind": "run", "changed": {"task.env.max_steps": 20}}, False),
         ({"kind": "run", "changed": {"evaluation.env.opponent.skill": 5}}, False),
         ({"kind": "run", "changed": {"task.score.max": 5}}, False),
@@ -84,7 +86,7 @@ def test_a_pair_that_cannot_be_composed_here_has_no_known_defaults():
         ({}, True),
     ],
 )
-def test_smoke_runs_evaluations_and_changed_tasks_are_not_comparable(record, expected):
+def test_trial_runs_evaluations_and_changed_tasks_are_not_comparable(record, expected):
     assert is_comparable(record) is expected
 
 

@@ -16,7 +16,7 @@ from lmrl.policies.decoding import Decoding
 from lmrl.policies.scripted import RandomPolicy
 from lmrl.rollout import Start, rollout
 
-GROUPS = ("task", "algo", "partner", "model", "hardware", "tracking", "launcher", "experiment")
+GROUPS = ("task", "algo", "partner", "model", "hardware", "tracking", "launcher", "experiment", "debug")
 
 
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in names(group)])
@@ -32,15 +32,27 @@ def test_every_choice_composes(compose: Callable, group: str, name: str) -> None
     assert OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "tuned").glob("*.yaml")), ids=lambda path: path.stem)
+TUNED = sorted(path for path in (ROOT / "conf" / "tuned").glob("*/*.yaml") if path.stem != "clone")
+
+
+@pytest.mark.parametrize("path", TUNED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_tuned_pair_is_found_by_its_name(compose: Callable, path) -> None:
     """The file's values are in force without being asked for, and its name is a real pair."""
-    pairs = {f"{task}_{algo}": (task, algo) for task in names("task") for algo in names("algo")}
-    task, algo = pairs[path.stem]
+    task, algo = path.parent.name, path.stem
+    assert task in names("task")
+    assert algo in names("algo")
     cfg = compose(f"task={task}", f"algo={algo}")
     tuned = OmegaConf.load(path)
     tuned.pop("defaults", None)
     assert OmegaConf.merge(cfg, tuned) == cfg
+
+
+def test_a_clone_stands_beside_the_pairs_that_begin_with_it() -> None:
+    clones = sorted((ROOT / "conf" / "tuned").glob("*/clone.yaml"))
+    assert clones
+    for path in clones:
+        users = [other for other in path.parent.glob("*.yaml") if f"{path.parent.name}/clone@" in other.read_text()]
+        assert users, path
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)

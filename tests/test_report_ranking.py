@@ -82,7 +82,7 @@ def test_smoke_runs_are_listed_and_compete_with_nothing(folder, tmp_path):
         assert ": ilql with a score of 37.5" in line
         assert "smoke" not in line
     rows = [row[0] for row in page.tables["sortable results"]]
-    assert rows[1:4] == ["ilql", "bc", "bc · smoke not ranked: a smoke run learns nothing"]
+    assert rows[1:4] == ["ilql", "bc", "bc · smoke not ranked: a trial run learns nothing"]
 
 
 def test_a_page_of_smoke_runs_names_no_best_method(folder, tmp_path):

@@ -11,17 +11,21 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from lmrl.config.data_needs import unlearnable
 from lmrl.config.faults import declared, faults, is_path
+from lmrl.config.limits import limit_stages
 from lmrl.config.types import ConfigError
 
 
 def check_config(cfg: DictConfig) -> None:
-    """Resolve the whole configuration, and check every value; `~` at the beginning of files and folders is replaced.
+    """Resolve the whole configuration and check every value.
+
+    `~` at the beginning of files and folders is replaced, and `training.limits` is applied to every stage.
 
     Raises:
         ConfigError: a value is missing, refers to nothing, or is out of its range; the message names it.
     """
     check_partner(cfg)
     expand_home(cfg)
+    limit_stages(cfg)
     try:
         config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
+from lmrl.config.limits import LIMITED
 from lmrl.config.signatures import Part, Signature
 from lmrl.config.types import (
     Count,
@@ -75,6 +76,19 @@ _PARTNER_PROMPT = Block(
     {"system": str | None, "template": Text, "examples": Several(FREE, or_text=True)}, optional=True
 )
 
+_TINY = Block(
+    {
+        "vocab_size": Annotated[int, Field(ge=300, le=10**7)],
+        "token_ends": _MaybeText,
+        "runs_before": _MaybeText,
+        "whole_tokens": bool,
+        "layers": Size,
+        "width": Size,
+        "heads": Size,
+        "positions": Literal["absolute", "relative"],
+    },
+    optional=True,
+)
 _TASK: Mapping[str, Kind] = {
     "name": Text,
     "env": Part(),
@@ -86,22 +100,14 @@ _TASK: Mapping[str, Kind] = {
     "memory": _MaybeCount,
     "gamma": PositiveShare,
     "max_new_tokens": PositiveCount,
-    "validation_repeats": PositiveCount,
+    "validation": Block({"repeats": PositiveCount}, optional=True),
     "score": _ANCHORS,
     "own_score": _ANCHORS,
     "paper": Block({}, others=Block({"return": _MaybeNumber, "score": _MaybeNumber})),
     "prompt": _PROMPT,
     "partner_prompt": _PARTNER_PROMPT,
     "partner_rules": str,
-    # Of model=tiny:
-    "vocab_size": Annotated[int, Field(ge=300, le=10**7)],
-    "token_ends": _MaybeText,
-    "runs_before": _MaybeText,
-    "whole_tokens": bool,
-    "layers": Size,
-    "width": Size,
-    "heads": Size,
-    "positions": Literal["absolute", "relative"],
+    "tiny": _TINY,
 }
 _STAGE: dict[str, Kind] = {}
 STAGE = Block(_STAGE, optional=True)
@@ -123,11 +129,8 @@ _STAGE.update(
     }
 )
 
-_BATCH = Block({"batch_size": PositiveCount}, others=Any, optional=True)
-POLICY = Block(
-    {"policy": Part(), **dict.fromkeys(("steps", "steps_per_epoch"), PositiveCount), "datamodule": _BATCH}, others=FREE
-)
-"""An algorithm that plays as it is; `experiment=` may shorten a training that it does not have."""
+POLICY = Block({"policy": Part()}, others=FREE)
+"""An algorithm that plays as it is, without training."""
 
 _LORA = Block(
     {
@@ -168,6 +171,8 @@ HARDWARE = Block(
         "compile": bool,
     }
 )
+_LIMITS = Block(dict.fromkeys((*LIMITED, "trajectories"), _MaybeCount), optional=True)
+_PROFILER = Literal["simple", "advanced", "pytorch"] | None
 _REPEATS = {"repeats": PositiveCount, "episodes": _MaybeCount}
 _ENDPOINT = "lmrl.policies.chat.ChatEndpoint"
 _DECODING = "lmrl.policies.decoding.Decoding"
@@ -183,6 +188,7 @@ def root(config: Any) -> Block:
     """
     target = _target(config, "task", "env")
     env: Kind = Any if target is None else Part(optional=True, target=target)
+    first = Block({"rounds": Count, "env": env}, optional=True)
     task = {**_TASK, "evaluation": Block({"repeats": PositiveCount, "env": env})}
     evaluation = {
         **_REPEATS,
@@ -197,11 +203,11 @@ def root(config: Any) -> Block:
             "resume": bool,
             "data_dir": PathText,
             "runs_dir": PathText,
-            "training": Block({"env": env, "first": Block({"rounds": Count, "env": env}, optional=True)}),
+            "training": Block({"env": env, "first": first, "limits": _LIMITS, "profiler": _PROFILER}),
             "evaluation": Block(evaluation),
             "validation": Block({**_REPEATS, "every_n_epochs": PositiveCount}),
             "task": Block(task),
-            "algo": POLICY if _named(config, "algo", "policy") else Block(_STAGE),
+            "algo": POLICY if _is_policy(config) else Block(_STAGE),
             "model": MODEL,
             "hardware": HARDWARE,
             "partner": Part(optional=True),
@@ -212,9 +218,10 @@ def root(config: Any) -> Block:
     )
 
 
-def _named(config: Any, block: str, name: str) -> bool:
-    """Tell whether a block of a configuration has something of a name."""
-    return isinstance(config.get(block), dict) and config[block].get(name) is not None
+def _is_policy(config: Any) -> bool:
+    """Return whether the algorithm of a configuration has a policy and nothing to train."""
+    algo = config.get("algo")
+    return isinstance(algo, dict) and "policy" in algo and algo.get("module") is None
 
 
 def _target(config: Any, *names: str) -> str | None:

@@ -78,6 +78,7 @@ def stage_key(cfg: DictConfig, stage: DictConfig, fingerprint: str) -> str:
         "memory": cfg.task.memory,
         "seed": cfg.seed,
         "dataset": fingerprint,
+        "trajectories": OmegaConf.select(cfg, "training.limits.trajectories"),
         "version": __version__,
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()

@@ -33,6 +33,7 @@ from lmrl.runs.recorded import changes_of
 from lmrl.runs.summary import build_summary, partner_of, print_summary, write_json, write_transcripts, write_unfinished
 from lmrl.scores import Anchors
 from lmrl.system.files import open_to_readers, write_text
+from lmrl.text.trajectory import Trajectory
 from lmrl.tracking.core import RunIdentity, Tracker
 
 
@@ -167,11 +168,19 @@ def evaluation_env(cfg: DictConfig) -> Any:
 
 def build_materials(cfg: DictConfig, task: Task) -> Materials:
     """Build tokenizer and model factory, and make sure that the tokenizer can write the task."""
-    texts = [turn.text for trajectory in task.dataset.trajectories for turn in trajectory.turns]
+    trajectories = evenly(task.dataset.trajectories, OmegaConf.select(cfg, "training.limits.trajectories"))
+    texts = [turn.text for trajectory in trajectories for turn in trajectory.turns]
     codec = build("model.tokenizer", instantiate(cfg.model.tokenizer), texts)
     build("model", codec.check, sorted(set(texts)))
     lm = partial(build, "model.lm", instantiate(cfg.model.lm), codec)
-    return Materials(codec, lm, task.dataset.trajectories)
+    return Materials(codec, lm, trajectories)
+
+
+def evenly(trajectories: Sequence[Trajectory], limit: int | None) -> Sequence[Trajectory]:
+    """Return at most `limit` trajectories, spread evenly over all of them; `None`: all."""
+    if limit is None or limit >= len(trajectories):
+        return trajectories
+    return [trajectories[place * len(trajectories) // limit] for place in range(limit)]
 
 
 def _train_and_report(

@@ -17,6 +17,7 @@ from lmrl.callbacks.resume import LATEST, AtomicCheckpointIO, newest_checkpoint,
 from lmrl.config.checks import ConfigError, build, changed_env
 from lmrl.config.data_needs import data_faults
 from lmrl.experiment.hardware import Sharded, machine, resolve_precision
+from lmrl.experiment.profiler import profiler
 from lmrl.models.backbone import window
 from lmrl.models.sharding import compile_blocks, emptied, fill, recompute_activations
 from lmrl.modules.base import Algorithm
@@ -202,7 +203,7 @@ def fit(
     """
     checkpoints = folder / "checkpoints"
     progress = TrainingProgress(stage=name, steps=stage.steps)
-    arguments = machine(cfg.hardware)
+    arguments = machine(cfg.hardware) | {"profiler": profiler(OmegaConf.select(cfg, "training.profiler"), folder)}
     # A sharded module stays in shards: what comes after the training needs another one, to be filled on one process.
     result = emptied(module) if isinstance(arguments["strategy"], Sharded) else module
     _prepare_blocks(module, cfg.hardware)

@@ -10,7 +10,7 @@ from lmrl.report.naming import Settings, labels, meant, text
 from lmrl.report.runs import Run
 from lmrl.report.sections import sections
 from lmrl.runs.folders import decisive
-from lmrl.runs.recorded import SMOKE, environment_changes
+from lmrl.runs.recorded import environment_changes, trial_of
 
 DEFAULT = "(default)"
 """The value of a key as the defaults of a task and method say it, where it is not known."""
@@ -28,7 +28,8 @@ class Group:
     """By what it differs from the defaults, and from the other groups beside it. Empty: these are the defaults."""
     environment: str = ""
     """In what its environment differs from the task's own. Empty: in nothing."""
-    is_smoke: bool = False
+    trial: str = ""
+    """The preset of runs that are too short to learn, as `smoke`. Empty: they are not."""
     evaluations: tuple[Run, ...] = ()
     """Further evaluations of its runs."""
 
@@ -52,15 +53,15 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
     first = [run for run in runs if run.is_finished and run.evaluates is None]
     again = [run for run in runs if run.is_finished and run.evaluates is not None]
     found = sections({run: settings_of(run) for run in first})
-    beside: dict[tuple[str, str, str, bool], list[Run]] = defaultdict(list)
+    beside: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
     for run in first:
-        beside[run.task, found[run], run.algo, _is_smoke(run)].append(run)
+        beside[run.task, found[run], run.algo, trial_of(run.provenance)].append(run)
     groups = []
-    for (task, environment, algo, is_smoke), members in sorted(beside.items()):
+    for (task, environment, algo, trial), members in sorted(beside.items()):
         made = []
         for settings, same in _by_settings(members):
             kept, repeated = _newest(same)
-            made.append(Group(task, algo, kept, settings, environment=environment, is_smoke=is_smoke))
+            made.append(Group(task, algo, kept, settings, environment=environment, trial=trial))
             apart += repeated
         groups += _named(made)
     return _with_evaluations(groups, again, apart)
@@ -72,11 +73,6 @@ def settings_of(run: Run) -> dict[str, Any]:
     what.pop("seed", None)
     # Equal configurations can still read different data, for example a file that was replaced.
     return what | {"(model)": run.model, "(dataset)": (run.summary.get("dataset") or {}).get("fingerprint")}
-
-
-def _is_smoke(run: Run) -> bool:
-    """Tell whether a run only shows that everything works."""
-    return (run.provenance.get("choices") or {}).get("experiment") == SMOKE
 
 
 def _by_settings(runs: Sequence[Run]) -> list[tuple[Settings, list[Run]]]:
@@ -117,7 +113,7 @@ def _named(groups: Sequence[Group]) -> list[Group]:
     """
     changed = [_own_changes(group) for group in groups]
     plain = [index for index, changes in enumerate(changed) if changes == {}]
-    if not plain and len(groups) == 1 and (changed[0] is None or groups[0].is_smoke):
+    if not plain and len(groups) == 1 and (changed[0] is None or groups[0].trial):
         plain = [0]
     settings = [group.settings for group in groups]
     known = [changes for changes in changed if changes]
@@ -126,7 +122,7 @@ def _named(groups: Sequence[Group]) -> list[Group]:
     found = labels(settings) if len(settings) > 1 else [""]
     named = []
     for index, group in enumerate(groups):
-        told = [SMOKE] * group.is_smoke + [found[index]] * (plain != [index])
+        told = [group.trial, *[found[index]] * (plain != [index])]
         named.append(replace(group, variant=", ".join(filter(None, told))))
     return named
 

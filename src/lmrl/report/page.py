@@ -68,7 +68,7 @@ def build_page(
     names = sorted({group.section for group in groups})
     parts = [_task_part(name, [r for r in results if r.group.section == name], dialogues) for name in names]
     unchanged = [part for part in parts if not part.is_changed and part.best is not None]
-    compared = [result for part in unchanged for result in part.results if not result.group.is_smoke]
+    compared = [result for part in unchanged for result in part.results if not result.group.trial]
     return {
         "title": title,
         "made": made,
@@ -109,8 +109,8 @@ def write_page(page: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
 
 def _task_part(name: str, results: Sequence[Result], dialogues: int) -> TaskPart:
     """Collect what is said about one task, or about one way in which it was changed."""
-    ordered = tuple(sorted(results, key=lambda result: (result.group.is_smoke, -result.main.value)))
-    ranked = [result for result in ordered if not result.group.is_smoke]
+    ordered = tuple(sorted(results, key=lambda result: (bool(result.group.trial), -result.main.value)))
+    ranked = [result for result in ordered if not result.group.trial]
     best, close = close_to_best(ranked) if ranked else (None, [])
     methods = sorted({result.group.algo for result in ordered})
     members = {algo: [r.group for r in ranked if r.group.algo == algo] for algo in methods}

@@ -105,7 +105,7 @@ def compare(results: Sequence[Result]) -> Comparison | None:
     Compared are the methods that have a score on all tasks. While these are fewer than two, the task that the fewest
     methods were run on is left out. Smoke runs and changed tasks are not compared.
     """
-    ranked = [r for r in results if r.score is not None and not r.group.is_smoke and not r.group.environment]
+    ranked = [r for r in results if r.score is not None and not r.group.trial and not r.group.environment]
     cells = {(r.group.name, r.group.task): _scores(r) for r in ranked}
     tasks = sorted({task for _, task in cells})
     names = sorted({name for name, _ in cells})

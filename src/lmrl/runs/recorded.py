@@ -14,8 +14,6 @@ from lmrl.config.compose import compose_run, compose_unchecked
 from lmrl.runs.folders import decisive, lies_in
 from lmrl.runs.provenance import provenance
 
-SMOKE = "smoke"
-"""The experiment whose runs show that everything works and learn nothing."""
 ENVIRONMENT = ("task.env", "task.evaluation.env", "evaluation.env", "task.score", "task.own_score")
 """Parts of a configuration that make the reported number one of another task."""
 _ABSENT = object()
@@ -121,12 +119,20 @@ def _short(key: str, value: Any, longest: int = 32) -> str:
 
 
 def is_comparable(record: Mapping[str, Any]) -> bool:
-    """Tell by a run's provenance whether its number may be ranked among those of its task.
+    """Return whether a run's number may be ranked among those of its task, by its provenance.
 
-    Smoke runs, re-evaluations and runs of a changed environment may not.
+    Trial runs, re-evaluations and runs of a changed environment may not.
     """
-    is_smoke = (record.get("choices") or {}).get("experiment") == SMOKE
-    return record.get("kind", "run") == "run" and not is_smoke and not environment_changes(record.get("changed"))
+    changes = environment_changes(record.get("changed"))
+    return record.get("kind", "run") == "run" and not trial_of(record) and not changes
+
+
+def trial_of(record: Mapping[str, Any]) -> str:
+    """Return the preset that makes a run too short to learn, `smoke` or `debug=...`; nothing if there is none."""
+    choices = record.get("choices") or {}
+    if choices.get("debug"):
+        return f"debug={choices['debug']}"
+    return "smoke" if choices.get("experiment") == "smoke" else ""
 
 
 def _named_values(changes: Sequence[str], after: DictConfig) -> dict[str, Any]:

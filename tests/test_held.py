@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from lmrl.data.maze_recipe import SubMazeRecipe
+from lmrl.envs.maze import Maze
 from torch import nn
 from torch.utils.data import DataLoader
 from worlds import Sights, byte_level, random_lm
 
 from lmrl.callbacks.resume import EndAtStep, Reseed
-from lmrl.data.maze_recipe import SubMazeRecipe
 from lmrl.data.parallel import save_shards
 from lmrl.data.store import fingerprint, load, save
 from lmrl.datamodules.cutting import ResumableLoader
-from lmrl.envs.maze import Maze
 from lmrl.functional import return_share, warmup_then
 from lmrl.models.optim import Muon
 from lmrl.modules.base import frozen
@@ -181,7 +181,7 @@ def test_the_first_status_of_a_run_counts(tmp_path: Path) -> None:
 
 def test_an_interval_has_a_low_and_a_high_end() -> None:
     numbers = final_metrics({"eval": {"return_mean": -2.0, "return_ci95": [-3.5, -1.5], "score": None}})
-    assert numbers == {"final/return_mean": -2.0, "final/return_ci95_low": -3.5, "final/return_ci95_high": -1.5}
+    assert numbers == {"evaluation/return_mean": -2.0, "evaluation/return_ci95_low": -3.5, "evaluation/return_ci95_high": -1.5}
 
 
 def test_metrics_that_json_does_not_know_are_null(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from lmrl.data.maze_recipe import SubMazeRecipe
-from lmrl.envs.maze import Maze
 from torch import nn
 from torch.utils.data import DataLoader
 from worlds import Sights, byte_level, random_lm
@@ -25,10 +23,12 @@ from lmrl.modules.ilql import ILQL
 from lmrl.policies.core import Action, Request
 from lmrl.policies.decoding import GuidedLogits
 from lmrl.rollout import Start, rollout
-from lmrl.runs import config_hash
+from lmrl.runs.folders import config_hash
+from lmrl.tasks.maze.env import Maze
+from lmrl.tasks.maze.recipe import SubMazeRecipe
 from lmrl.text.tokens import collate, tokenize
 from lmrl.text.trajectory import Trajectory, Turn, windows
-from lmrl.tracking import NoTracker, RunIdentity, final_metrics
+from lmrl.tracking.core import NoTracker, RunIdentity, evaluation_metrics
 
 COMMON: dict[str, Any] = {"optimizer": torch.optim.SGD, "steps": 4, "max_new_tokens": 6}
 
@@ -180,8 +180,9 @@ def test_the_first_status_of_a_run_counts(tmp_path: Path) -> None:
 
 
 def test_an_interval_has_a_low_and_a_high_end() -> None:
-    numbers = final_metrics({"eval": {"return_mean": -2.0, "return_ci95": [-3.5, -1.5], "score": None}})
-    assert numbers == {"evaluation/return_mean": -2.0, "evaluation/return_ci95_low": -3.5, "evaluation/return_ci95_high": -1.5}
+    numbers = evaluation_metrics({"evaluation": {"return_mean": -2.0, "return_ci95": [-3.5, -1.5], "score": None}})
+    ends = {"evaluation/return_ci95_low": -3.5, "evaluation/return_ci95_high": -1.5}
+    assert numbers == {"evaluation/return_mean": -2.0, **ends}
 
 
 def test_metrics_that_json_does_not_know_are_null(tmp_path: Path) -> None:

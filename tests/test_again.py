@@ -18,10 +18,11 @@ from worlds import disturb, save_pretrained_model
 from lmrl.config.checks import ConfigError
 from lmrl.config.compose import compose_run
 from lmrl.experiment.again import first_difference, replay
+from lmrl.experiment.materials import build_materials
 from lmrl.experiment.modes import dispatch
 from lmrl.experiment.reload import trained_policy
-from lmrl.experiment.run import build_materials, load_task
 from lmrl.experiment.stage import TOKENIZER, build_stage
+from lmrl.experiment.task import load_task
 from lmrl.exported import write_player
 from lmrl.policies.core import Request
 from lmrl.policies.decoding import Decoding
@@ -128,8 +129,8 @@ def exported(module: Any, folder: Path) -> None:
 def test_a_policy_is_reloaded_however_it_acts(compose: Callable, data_dir: Path, tmp_path: Path) -> None:
     """Also with a decoding that its method refuses to learn from."""
     cfg = compose("task=maze", "algo=ppo", f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3")
-    materials = build_materials(cfg, load_task(cfg))
-    module, _ = build_stage(cfg, cfg.algo, materials)
+    materials = build_materials(cfg, load_task(cfg.task))
+    module, _ = build_stage(cfg.algo, materials)
     exported(module, tmp_path / "policy")
     (tmp_path / "checkpoints").mkdir()
     torch.save({"state_dict": module.state_dict(), "global_step": 0}, tmp_path / "checkpoints" / "latest.ckpt")
@@ -147,7 +148,7 @@ def test_a_run_that_was_ended_while_it_exported_is_played_from_its_checkpoint(
     compose: Callable, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     cfg = compose("task=maze", "algo=bc", f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3")
-    module, _ = build_stage(cfg, cfg.algo, build_materials(cfg, load_task(cfg)))
+    module, _ = build_stage(cfg.algo, build_materials(cfg, load_task(cfg.task)))
     module.codec.tokenizer.save_pretrained(tmp_path / "checkpoints" / TOKENIZER)
     module.lm.config.save_pretrained(tmp_path / "checkpoints" / TOKENIZER)
     torch.save({"state_dict": module.state_dict(), "global_step": 7}, tmp_path / "checkpoints" / "latest.ckpt")
@@ -166,7 +167,7 @@ def test_a_finished_run_needs_its_base_model_no_more(
     base = save_pretrained_model(tmp_path / "base", "gpt2")
     said = ["task=maze", "algo=bc", "model=hub", f"model.path={base}", "task.max_new_tokens=4", "task.memory=1", *lora]
     cfg = compose(*said, f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3")
-    module, _ = build_stage(cfg, cfg.algo, build_materials(cfg, load_task(cfg)))
+    module, _ = build_stage(cfg.algo, build_materials(cfg, load_task(cfg.task)))
     folder = tmp_path / "run"
     exported(module, folder / "policy")
     (folder / "checkpoints").mkdir()

@@ -19,7 +19,7 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from test_tracking import CONFIG, EVALUATION, IDENTITY, SUMMARY
 
-from lmrl.experiment.again import _track
+from lmrl.experiment.again import tracked
 from lmrl.report.store import runs_in_store
 from lmrl.tracking.find import find_run
 from lmrl.tracking.mlflow import MLflowTracker
@@ -113,15 +113,13 @@ def test_another_evaluation_is_recorded_below_its_run_and_nothing_after_it_is(
     run = shutil.copytree(project, tmp_path / "project") / "runs" / "first"
     place = run / "evaluations" / "abc"
     place.mkdir(parents=True)
-    for name in ("summary.json", "transcripts.jsonl", "changes.json", "provenance.json"):
-        (place / name).write_text("{}")
     settings = {
         "tracking_uri": f"sqlite:///{tmp_path}/project/mlflow.db",
         "artifacts": f"{tmp_path}/project/mlartifacts",
     }
-    tracking = {"_target_": "lmrl.tracking.mlflow.MLflowTracker", "max_traces": 0, **settings}
-    cfg = OmegaConf.create({"seed": 0, "task": {"memory": 1}, "tracking": tracking})
-    _track(run, place, CONFIG, cfg, SUMMARY, EVALUATION)
+    tracking = OmegaConf.create({"_target_": "lmrl.tracking.mlflow.MLflowTracker", "max_traces": 0, **settings})
+    with tracked(run, tracking, IDENTITY, config=CONFIG, place=place) as log:
+        log.log_evaluation(EVALUATION, memory=1)
     assert os.environ.get(PARENT) == sweep
     above = json.loads((run / "mlflow.json").read_text())["run_id"]
     recorded = json.loads((place / "mlflow.json").read_text())["run_id"]

@@ -28,9 +28,10 @@ from lmrl.report.statistics import (
     stratified_interval,
 )
 from lmrl.report.words import cell, code, fence
-from lmrl.runs.summary import build_summary, write_json
+from lmrl.runs.summary import build_summary
 from lmrl.scores import Anchors
 from lmrl.scores import interquartile_mean as plain_iqm
+from lmrl.system.files import write_json
 from lmrl.text.trajectory import Trajectory, Turn
 
 ANCHORS = Anchors(-4.0, -2.0, 0.0)

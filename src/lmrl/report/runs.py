@@ -15,8 +15,6 @@ from lmrl.runs.recorded import environment_changes
 Status = Literal["finished", "interrupted", "failed", "unfinished"]
 """How a run ended; `unfinished`: it left no word about its end, because it still runs or was killed."""
 
-CHANGES = "changes.json"
-"""The file that makes a folder another evaluation of a run, and says what it changed."""
 _TIME = re.compile(r"^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_")
 _NAME = re.compile(r"(?P<task>\w+)-(?P<algo>\w+)-s(?P<seed>\d+)-[0-9a-f]{6}")
 

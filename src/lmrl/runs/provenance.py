@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import lmrl
 from lmrl.config.types import ConfigError
-from lmrl.system.files import write_text
 
 PROVENANCE = "provenance.json"
 FORMAT = 2
@@ -125,12 +124,6 @@ def provenance(folder: Path) -> dict[str, Any]:
             "run the experiment again"
         )
     return record
-
-
-def record_beginning(folder: Path, description: Mapping[str, Any]) -> None:
-    """Write a run's provenance.json; a resumed run keeps the time of its first start."""
-    started = provenance(folder)["started"] if (folder / PROVENANCE).is_file() else description["started"]
-    write_text(json.dumps({**description, "started": started}, indent=2) + "\n", folder / PROVENANCE)
 
 
 def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

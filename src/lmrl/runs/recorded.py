@@ -12,8 +12,11 @@ from omegaconf.errors import OmegaConfBaseException
 from lmrl.config.checks import check_config
 from lmrl.config.compose import compose_run, compose_unchecked
 from lmrl.runs.folders import decisive, lies_in
-from lmrl.runs.provenance import provenance
+from lmrl.runs.provenance import PROVENANCE, describe, provenance
+from lmrl.system.files import write_json, write_text
 
+CHANGES = "changes.json"
+"""The file that makes a folder a re-evaluation of a run, and lists its changes."""
 ENVIRONMENT = ("task.env", "task.evaluation.env", "evaluation.env", "task.score", "task.own_score")
 """Parts of a configuration that make the reported number one of another task."""
 _ABSENT = object()
@@ -32,6 +35,33 @@ def run_config(folder: Path) -> DictConfig:
     provenance(folder)
     cfg: Any = OmegaConf.load(file)
     return cfg
+
+
+def record_beginning(
+    folder: Path,
+    cfg: DictConfig,
+    choices: Mapping[str, str],
+    overrides: Sequence[str],
+    *,
+    env_version: str,
+    dataset: str,
+) -> None:
+    """Write the provenance.json and the config.yaml of a run; a resumed run keeps the time of its first start.
+
+    Args:
+        folder: the run's folder.
+        cfg: its configuration.
+        choices: the choice of each group, such as `task: maze`.
+        overrides: the arguments of `run.py`, as they were typed.
+        env_version: version of the environment.
+        dataset: fingerprint of the data.
+    """
+    changed, file = changes_of(_plain(cfg), choices), folder / PROVENANCE
+    begun = describe(overrides=overrides, choices=choices, env_version=env_version, dataset=dataset, changed=changed)
+    before = provenance(folder) if file.is_file() else begun
+    write_json(begun | {"started": before["started"]}, file)
+    # Last, because config.yaml makes the folder one of a run.
+    write_text(OmegaConf.to_yaml(cfg, resolve=True), folder / "config.yaml")
 
 
 def changed_config(folder: Path, changes: Sequence[str]) -> DictConfig:

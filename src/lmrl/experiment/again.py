@@ -15,7 +15,7 @@ from rich.console import Console
 
 from lmrl.config.checks import ConfigError
 from lmrl.experiment.hardware import quiet_libraries, set_threads
-from lmrl.experiment.record import Run, record, reported_evaluation
+from lmrl.experiment.record import Results, record, reported_evaluation
 from lmrl.experiment.reload import trained_policy
 from lmrl.experiment.run import run_as
 from lmrl.experiment.task import build_policy, evaluation_env, is_trained
@@ -65,8 +65,8 @@ def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
     model = known.get("model", choices["model"])
     identity = RunIdentity(choices["task"], choices["algo"], model, cfg.seed, config_hash(config))
     with tracked(folder, cfg.tracking, identity, config=config, place=place) as log:
-        run = Run(cfg, identity, env, Anchors.of_task(cfg.task), known.get("dataset"), place, log)
-        summary = record(run, evaluation, usage=getattr(policy, "usage", None), files=[place / CHANGES])
+        results = Results(cfg.task, identity, env, Anchors.of_task(cfg.task), known.get("dataset"), place, log)
+        summary = record(results, evaluation, usage=getattr(policy, "usage", None), files=[place / CHANGES])
         shown = dict(log.location)
     print_summary(summary, {"folder": place, "run": folder} | shown)
     _compare_evaluations(folder, place, changes)

@@ -24,10 +24,11 @@ from lmrl.tracking.core import RunIdentity, Tracker
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run, or a re-evaluation of one, while its results are recorded."""
+class Results:
+    """The place of the results of a run, or of a re-evaluation of one: its folder and its tracker."""
 
-    cfg: DictConfig
+    task: DictConfig
+    """The configuration's group of that name."""
     identity: RunIdentity
     evaluation_env: Callable[[], TextEnv]
     """Builds the environment of the reported evaluation."""
@@ -78,7 +79,7 @@ def reported_evaluation(
 
 
 def record(
-    run: Run,
+    results: Results,
     evaluation: Evaluation,
     *,
     train: Mapping[str, Any] | None = None,
@@ -89,25 +90,25 @@ def record(
     """Write an evaluation for people and programs, send it to the tracker, and return its summary.
 
     Args:
-        run: the run, or the re-evaluation of one.
+        results: the place of the results.
         evaluation: the reported episodes.
         train: the `train` block of summary.json.
         usage: the `usage` block of summary.json.
         files: further files that the tracker keeps.
         pictures: further files that the tracker keeps, in the folder `figures`.
     """
-    task, folder, log = run.cfg.task, run.folder, run.log
+    task, folder, log = results.task, results.folder, results.log
     write_transcripts(evaluation, folder / "transcripts.jsonl")
     summary = build_summary(
-        **run.head,
+        **results.head,
         status="finished",
         train=train,
         rollout=evaluation.rollout,
-        evaluation=evaluation.summary(run.anchors),
-        paper=(OmegaConf.to_container(task.paper) or {}).get(run.identity.algo),  # type: ignore[union-attr]
+        evaluation=evaluation.summary(results.anchors),
+        paper=(OmegaConf.to_container(task.paper) or {}).get(results.identity.algo),  # type: ignore[union-attr]
         usage=usage,
-        partner=_partner(run.evaluation_env()),
-        anchors=run.anchors,
+        partner=_partner(results.evaluation_env()),
+        anchors=results.anchors,
     )
     log.log_results(summary)
     for path in (folder / "transcripts.jsonl", folder / PROVENANCE, *files):
@@ -125,22 +126,22 @@ def record(
     return summary
 
 
-def record_failure(run: Run, error: BaseException) -> None:
+def record_failure(results: Results, error: BaseException) -> None:
     """Write the summary.json of a run that failed or was interrupted, and print how to continue it.
 
     Args:
-        run: the run.
+        results: the place of the run's results.
         error: the exception that ended it.
     """
     status: Status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
     reason = f"{type(error).__name__}: {error}".splitlines()[0] if status == "failed" else None
-    file = run.folder / "summary.json"
+    file = results.folder / "summary.json"
     try:
-        write_json(build_summary(status=status, error=reason, **run.head), file)
+        write_json(build_summary(status=status, error=reason, **results.head), file)
     except OSError as problem:  # a full disk must not hide why the run ended
         print(f"{file} cannot be written: {problem}", file=sys.stderr)
-    kept = "checkpoints are kept" if has_checkpoint(run.folder) else "no checkpoint was written yet"
-    print(f"{status}: {kept} in {run.folder}; run the same command with resume=true to continue", file=sys.stderr)
+    kept = "checkpoints are kept" if has_checkpoint(results.folder) else "no checkpoint was written yet"
+    print(f"{status}: {kept} in {results.folder}; run the same command with resume=true to continue", file=sys.stderr)
 
 
 def write_transcripts(evaluation: Evaluation, path: Path) -> None:

@@ -1,6 +1,7 @@
 """One experiment from its configuration to its summary: data, earlier stages, training, evaluation, records."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,31 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from lmrl.callbacks.validate import Validate
+from lmrl.evaluation import Evaluation
 from lmrl.experiment.earlier import StageStore, stages_to_train, with_earlier_stages
 from lmrl.experiment.hardware import local_processes, path_from_rank_zero, quiet_libraries, set_threads
 from lmrl.experiment.materials import Materials, build_materials
-from lmrl.experiment.record import Run, record, record_failure, reported_evaluation
+from lmrl.experiment.record import Results, record, record_failure, reported_evaluation
 from lmrl.experiment.stage import Trained, build_stage, check_machine, fit
 from lmrl.experiment.task import Task, build_policy, evaluation_decoding, is_trained, load_task
 from lmrl.exported import write_card, write_player
 from lmrl.figures.draw import draw_figures
+from lmrl.policies.core import Policy
 from lmrl.runs.folders import config_hash, open_run
 from lmrl.runs.recorded import record_beginning
 from lmrl.runs.summary import print_summary
 from lmrl.system.files import open_to_readers
 from lmrl.tracking.core import RunIdentity, Tracker
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment, with everything that its parts share."""
+
+    cfg: DictConfig
+    task: Task
+    materials: Materials
+    results: Results
 
 
 def run(cfg: DictConfig) -> float:
@@ -69,12 +82,13 @@ def run_as(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]
     record_beginning(folder, cfg, choices, overrides, **versions)
     tracker: Tracker = instantiate(cfg.tracking)
     with tracker.run(identity, config=config, folder=folder, resume=cfg.resume) as log:
-        experiment = Run(cfg, identity, task.evaluation_env, task.anchors, task.summary, folder, log)
+        results = Results(cfg.task, identity, task.evaluation_env, task.anchors, task.summary, folder, log)
+        experiment = Run(cfg, task, materials, results)
         try:
-            summary = _train_and_evaluate(experiment, task, materials)
+            summary = _train_and_evaluate(experiment)
         except BaseException as error:
             if getattr(rank_zero_only, "rank", 0) in (None, 0):  # others fail because the first one has ended
-                record_failure(experiment, error)
+                record_failure(results, error)
             raise
     if summary is None:  # another process than the first
         return float("nan"), None
@@ -102,24 +116,23 @@ def prepare(cfg: DictConfig) -> tuple[Task, Materials]:
     return task, materials
 
 
-def _train_and_evaluate(run: Run, task: Task, materials: Materials) -> dict[str, Any] | None:
+def _train_and_evaluate(run: Run) -> dict[str, Any] | None:
     """Train all stages, evaluate the result, and write all records; `None` in other processes than the first."""
-    cfg, data = run.cfg, task.dataset
+    cfg, results, data = run.cfg, run.results, run.task.dataset
     rows = datasets.load_dataset(str(data.folder), split="train")
-    run.log.log_dataset(rows, name=run.identity.task, fingerprint=data.fingerprint, source=data.folder)
+    results.log.log_dataset(rows, name=results.identity.task, fingerprint=data.fingerprint, source=data.folder)
     if not is_trained(cfg.algo):
         policy = build_policy(cfg.algo, cfg.task.get("prompt"))
-        evaluation = reported_evaluation(cfg.evaluation, run.evaluation_env, policy, seed=cfg.seed, memory=task.memory)
-        return record(run, evaluation, usage=policy.usage)
-    trained = _train(run, task, materials)
-    return _evaluate(run, task, trained) if trained.trainer.is_global_zero else None
+        return record(results, _reported(run, policy), usage=policy.usage)
+    trained = _train(run)
+    return _evaluate(run, trained) if trained.trainer.is_global_zero else None
 
 
-def _train(run: Run, task: Task, materials: Materials) -> Trained:
+def _train(run: Run) -> Trained:
     """Train the stages that the algorithm begins with, and then the algorithm."""
-    cfg, identity = run.cfg, run.identity
-    store = StageStore.of(cfg, identity.task, task.dataset.fingerprint)
-    materials = with_earlier_stages(cfg.algo, store, materials)
+    cfg, task, results = run.cfg, run.task, run.results
+    store = StageStore.of(cfg, results.identity.task, task.dataset.fingerprint)
+    materials = with_earlier_stages(cfg.algo, store, run.materials)
     module, datamodule = build_stage(cfg.algo, materials)
     validate = Validate(
         make_env=task.make_env,
@@ -133,26 +146,32 @@ def _train(run: Run, task: Task, materials: Materials) -> Trained:
         decoding=evaluation_decoding(cfg.algo.decoding, cfg.evaluation.decoding),
     )
     return fit(
-        cfg.algo, materials, module, datamodule, name=identity.algo, folder=run.folder,
-        loggers=run.log.loggers, callbacks=[validate], monitor="validation/return_mean",
+        cfg.algo, materials, module, datamodule, name=results.identity.algo, folder=results.folder,
+        loggers=results.log.loggers, callbacks=[validate], monitor="validation/return_mean",
     )  # fmt: skip
 
 
-def _evaluate(run: Run, task: Task, trained: Trained) -> dict[str, Any]:
+def _evaluate(run: Run, trained: Trained) -> dict[str, Any]:
     """Export the trained policy, evaluate it, draw the figures, and write all records."""
-    cfg, identity, module, policy = run.cfg, run.identity, trained.module, run.folder / "policy"
+    cfg, task, results, module = run.cfg, run.task, run.results, trained.module
+    identity, log, policy = results.identity, results.log, results.folder / "policy"
     train = trained.report | {"checkpoint_step": trained.load(cfg.evaluation.checkpoint)}
     module.decoding = evaluation_decoding(cfg.algo.decoding, cfg.evaluation.decoding)
     module.export(policy)
     write_player(policy, module, task=identity.task, memory=task.memory)
     module.eval()
     with torch.no_grad():
-        evaluation = reported_evaluation(
-            cfg.evaluation, run.evaluation_env, module.policy(), seed=cfg.seed, memory=task.memory
-        )
-    metrics = run.log.metrics.rows() if run.log.metrics else []
-    pictures = draw_figures(cfg.task, task.make_env(), module, metrics, run.folder / "figures", title=identity.name)
+        evaluation = _reported(run, module.policy())
+    metrics = log.metrics.rows() if log.metrics else []
+    figures = results.folder / "figures"
+    pictures = draw_figures(cfg.task, task.make_env(), module, metrics, figures, title=identity.name)
     named = {"task": identity.task, "algo": identity.algo, "model": identity.model}
     write_card(policy, **named, evaluation=evaluation, base_model=cfg.model.get("path"))
     open_to_readers(policy)
-    return record(run, evaluation, train=train, pictures=pictures)
+    return record(results, evaluation, train=train, pictures=pictures)
+
+
+def _reported(run: Run, policy: Policy) -> Evaluation:
+    """Play the reported evaluation of a run."""
+    task, cfg = run.task, run.cfg
+    return reported_evaluation(cfg.evaluation, task.evaluation_env, policy, seed=cfg.seed, memory=task.memory)

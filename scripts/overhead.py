@@ -33,7 +33,7 @@ from lmrl.tracking.core import RunIdentity
 def legs(cfg: DictConfig, folder: Path) -> dict[str, Leg]:
     """Return both sides; each call trains one epoch from the same weights."""
     _, materials = prepare(cfg)
-    module, datamodule = build_stage(cfg, cfg.algo, materials)
+    module, datamodule = build_stage(cfg.algo, materials)
     rows = Rows(copy.deepcopy(module).prepare(datamodule.episodes()))
     sizes = {"batch_size": cfg.algo.datamodule.batch_size, "batches": cfg.algo.steps}
     batches = EpochSampler(rows.token_lengths, **sizes, seed=cfg.seed)
@@ -56,7 +56,7 @@ def legs(cfg: DictConfig, folder: Path) -> dict[str, Leg]:
         config: Any = OmegaConf.to_container(cfg, resolve=True)
         with instantiate(cfg.tracking).run(identity, config=config, folder=place) as log:
             fit(
-                cfg, cfg.algo, copy.deepcopy(module), datamodule,
+                cfg.algo, materials, copy.deepcopy(module), datamodule,
                 name="run", folder=place, loggers=log.loggers, callbacks=[clock],
             )  # fmt: skip
         return clock.timing

@@ -82,9 +82,10 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def first_episodes(compose: Callable, data_dir: Path) -> SimpleNamespace:
     """The maze's first 60 trajectories, and a model that can read the longest of them whole."""
-    from lmrl.experiment.run import build_materials, load_task
+    from lmrl.experiment.materials import build_materials
+    from lmrl.experiment.task import load_task
 
     cfg = compose("task=maze", "algo=bc", "model.lm.window=4096", f"data_dir={data_dir}")
-    task = load_task(cfg)
+    task = load_task(cfg.task)
     task.dataset.trajectories[:] = task.dataset.trajectories[:60]
     return SimpleNamespace(task=task, materials=build_materials(cfg, task))

@@ -20,10 +20,11 @@ from omegaconf import DictConfig, open_dict
 from torch.distributed.tensor import DTensor
 
 from lmrl.callbacks.validate import Validate
-from lmrl.experiment import prior
-from lmrl.experiment.hardware import first_decides
-from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.earlier import StageStore, with_earlier_stages
+from lmrl.experiment.hardware import path_from_rank_zero
+from lmrl.experiment.materials import build_materials
 from lmrl.experiment.stage import build_stage, fit
+from lmrl.experiment.task import load_task
 
 ROOT = Path(__file__).parents[1]
 ROWS = 8
@@ -104,17 +105,17 @@ def small(stage: DictConfig, rows: int) -> None:
 def train(job: Job) -> dict[str, Any]:
     """Train, from a checkpoint in the folder if there is one; the first process exports."""
     cfg = configured(job)
-    task = load_task(cfg)
+    task = load_task(cfg.task)
     small(cfg.algo, ROWS)
     with open_dict(cfg.algo.datamodule):
         cfg.algo.datamodule.batch_size = ROWS // job.processes
-    materials = prior.after_earlier_stages(cfg, cfg.algo, "maze", build_materials(cfg, task), "30")
-    module, datamodule = build_stage(cfg, cfg.algo, materials)
+    materials = with_earlier_stages(cfg.algo, StageStore.of(cfg, "maze", "30"), build_materials(cfg, task))
+    module, datamodule = build_stage(cfg.algo, materials)
     watch, folder = Watch(job.kill_at), Path(job.folder)
     playing = Validate(make_env=lambda: task.make_env(max_steps=6), memory=task.memory, anchors=task.anchors,
                        every_n_epochs=3, repeats=1, episodes=4, slots=2)  # fmt: skip
     try:
-        stage = fit(cfg, cfg.algo, module, datamodule, name=job.algo, folder=folder, callbacks=[playing, watch],
+        stage = fit(cfg.algo, materials, module, datamodule, name=job.algo, folder=folder, callbacks=[playing, watch],
                     monitor="validation/return_mean")  # fmt: skip
     except Killed:
         return {"job": asdict(job), "steps": watch.steps}
@@ -168,6 +169,6 @@ def together(jobs: Sequence[Job], folder: Path, processes: int = 2, timeout: flo
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    agreed = first_decides(lambda: Path(f"chosen by {os.environ['RANK']}"))
+    agreed = path_from_rank_zero(lambda: Path(f"chosen by {os.environ['RANK']}"))
     found = [train(Job(**job)) | {"agreed": str(agreed)} for job in json.loads(Path(sys.argv[1]).read_text())]
     Path(sys.argv[2]).write_text(json.dumps(found))

@@ -4,33 +4,42 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import ROOT
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from test_run import SMOKE, command, run_folder
 from worlds import disturb, save_pretrained_model
 
 from lmrl.config.checks import ConfigError
 from lmrl.config.compose import compose_run
 from lmrl.experiment.again import first_difference, replay
+from lmrl.experiment.materials import build_materials
 from lmrl.experiment.modes import dispatch
 from lmrl.experiment.reload import trained_policy
-from lmrl.experiment.run import build_materials, load_task
 from lmrl.experiment.stage import TOKENIZER, build_stage
+from lmrl.experiment.task import load_task
 from lmrl.exported import write_player
 from lmrl.policies.core import Request
 from lmrl.policies.decoding import Decoding
-from lmrl.runs.provenance import describe, differences
-from lmrl.runs.recorded import PROVENANCE, changed_config, changed_values, provenance, run_config
+from lmrl.runs.provenance import PROVENANCE, describe, differences
+from lmrl.runs.recorded import changed_config, changed_values, run_config
 from lmrl.text.trajectory import Turn
 from lmrl.tracking.find import find_run
 
 OVERRIDES = ["task=maze", "algo=ilql", "algo.module.beta=3", "hardware=cpu", "tracking.max_traces=7"]
+
+
+def record(cfg: DictConfig, folder: Path, overrides: Sequence[str] = ()) -> None:
+    """Write the two files that a run begins with."""
+    choices = dict(text.split("=") for text in OVERRIDES[:2])
+    written = describe(overrides=overrides, choices=choices, env_version="1", dataset="d")
+    (folder / PROVENANCE).write_text(json.dumps(written))
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
 
 
 @pytest.fixture
@@ -40,9 +49,7 @@ def folder(tmp_path: Path) -> Path:
     place.mkdir(parents=True)
     cfg = compose_run(OVERRIDES)
     cfg.algo.module.expectile = 0.77  # as if conf/ had said so at that time
-    OmegaConf.save(cfg, place / "config.yaml", resolve=True)
-    written = describe(overrides=OVERRIDES, choices={"task": "maze", "algo": "ilql"}, env_version="1", dataset="d")
-    (place / PROVENANCE).write_text(json.dumps(written))
+    record(cfg, place, OVERRIDES)
     return place
 
 
@@ -75,8 +82,7 @@ def test_a_change_to_what_conf_says_by_now_is_a_change(folder: Path) -> None:
 
 def test_another_partner_replaces_the_recorded_one_as_a_whole(tmp_path: Path) -> None:
     overrides = ["task=twenty_questions", "algo=bc"]
-    OmegaConf.save(compose_run(overrides), tmp_path / "config.yaml", resolve=True)
-    (tmp_path / PROVENANCE).write_text(json.dumps({"overrides": overrides}))
+    record(compose_run(overrides), tmp_path, overrides)
     changed = changed_config(tmp_path, ["partner=endpoint", "partner.endpoint.model=m"])
     assert changed.task.env.partner._target_ == "lmrl.partners.partners.EndpointPartner"
     assert changed.task.env.partner.endpoint.model == "m"
@@ -90,10 +96,16 @@ def test_what_differs_is_found_at_any_depth() -> None:
     assert changed_values(before, before) == {}
 
 
-def test_runs_without_records_of_their_beginning_are_known_by_their_folder(folder: Path) -> None:
+def test_runs_of_another_version_are_refused_in_one_line(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    written = json.loads((folder / PROVENANCE).read_text())
+    del written["format"]
+    (folder / PROVENANCE).write_text(json.dumps(written))
+    for mode in ("eval", "replay"):
+        message = refused(f"mode={mode}", f"run={folder}", capsys=capsys)
+        assert f"{folder} was written by another version of lmrl" in message
+        assert len(message.splitlines()) == 1
     (folder / PROVENANCE).unlink()
-    assert provenance(folder)["overrides"] == ["task=maze", "algo=ilql", "model=tiny"]
-    assert changed_config(folder, ["evaluation.episodes=7"]).algo.module.beta == 3
+    assert "another version of lmrl" in refused("mode=eval", f"run={folder}", capsys=capsys)
 
 
 def test_mistakes_are_told_in_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -115,19 +127,19 @@ def exported(module: Any, folder: Path) -> None:
 
 
 def test_a_policy_is_reloaded_however_it_acts(compose: Callable, data_dir: Path, tmp_path: Path) -> None:
-    """Also in a way that its method refuses to learn from, as runs of earlier versions may have."""
+    """Also with a decoding that its method refuses to learn from."""
     cfg = compose("task=maze", "algo=ppo", f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3")
-    materials = build_materials(cfg, load_task(cfg))
-    module, _ = build_stage(cfg, cfg.algo, materials)
+    materials = build_materials(cfg, load_task(cfg.task))
+    module, _ = build_stage(cfg.algo, materials)
     exported(module, tmp_path / "policy")
     (tmp_path / "checkpoints").mkdir()
     torch.save({"state_dict": module.state_dict(), "global_step": 0}, tmp_path / "checkpoints" / "latest.ckpt")
     for changes in (["+algo.decoding.retry=false"], ["evaluation.decoding={retry: false}"]):
-        OmegaConf.save(compose("task=maze", "algo=ppo", *changes), tmp_path / "config.yaml", resolve=True)
+        record(compose("task=maze", "algo=ppo", *changes), tmp_path)
         policy: Any = trained_policy(tmp_path)
         assert policy.decoding == Decoding(retry=False)
     proposals = "+algo.module.rerank={proposals: [up, down], temperature: 0.0}"
-    OmegaConf.save(compose("task=maze", "algo=ppo", proposals), tmp_path / "config.yaml", resolve=True)
+    record(compose("task=maze", "algo=ppo", proposals), tmp_path)
     history = (Turn("The goal is at 8, 6. Your current position is at 1, 1.\n", is_action=False),)
     assert trained_policy(tmp_path).act([Request(history, seed=0)])[0].text in ("up", "down")
 
@@ -136,11 +148,11 @@ def test_a_run_that_was_ended_while_it_exported_is_played_from_its_checkpoint(
     compose: Callable, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     cfg = compose("task=maze", "algo=bc", f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3")
-    module, _ = build_stage(cfg, cfg.algo, build_materials(cfg, load_task(cfg)))
+    module, _ = build_stage(cfg.algo, build_materials(cfg, load_task(cfg.task)))
     module.codec.tokenizer.save_pretrained(tmp_path / "checkpoints" / TOKENIZER)
     module.lm.config.save_pretrained(tmp_path / "checkpoints" / TOKENIZER)
     torch.save({"state_dict": module.state_dict(), "global_step": 7}, tmp_path / "checkpoints" / "latest.ckpt")
-    OmegaConf.save(cfg, tmp_path / "config.yaml", resolve=True)
+    record(cfg, tmp_path)
     (tmp_path / "policy").mkdir()
     (tmp_path / "policy" / "model.safetensors").write_bytes(b"half")
     request = [Request((Turn("The goal is at 8, 6. Your current position is at 1, 1.\n", is_action=False),), seed=0)]
@@ -155,13 +167,13 @@ def test_a_finished_run_needs_its_base_model_no_more(
     base = save_pretrained_model(tmp_path / "base", "gpt2")
     said = ["task=maze", "algo=bc", "model=hub", f"model.path={base}", "task.max_new_tokens=4", "task.memory=1", *lora]
     cfg = compose(*said, f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3")
-    module, _ = build_stage(cfg, cfg.algo, build_materials(cfg, load_task(cfg)))
+    module, _ = build_stage(cfg.algo, build_materials(cfg, load_task(cfg.task)))
     folder = tmp_path / "run"
     exported(module, folder / "policy")
     (folder / "checkpoints").mkdir()
     disturb(module)  # the weights of the checkpoint are not those of the base
     torch.save({"state_dict": module.state_dict(), "global_step": 0}, folder / "checkpoints" / "latest.ckpt")
-    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    record(cfg, folder)
     request = [Request((Turn("The goal is at 8, 6. Your current position is at 1, 1.\n", is_action=False),), seed=0)]
     expected = module.eval().policy().act(request)
     shutil.rmtree(base)

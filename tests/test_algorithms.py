@@ -14,9 +14,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
 from lmrl.datamodules.offline import OfflineDataModule
-from lmrl.experiment import prior
-from lmrl.experiment.run import build_materials, load_task
-from lmrl.experiment.stage import Stage, build_stage, fit
+from lmrl.experiment.earlier import StageStore, with_earlier_stages
+from lmrl.experiment.materials import build_materials
+from lmrl.experiment.stage import Trained, build_stage, fit
+from lmrl.experiment.task import load_task
 from lmrl.models.backbone import lm_logits, trunk
 from lmrl.models.heads import ValueHead
 from lmrl.modules.base import Algorithm
@@ -53,10 +54,10 @@ def pair(compose: Callable, data_dir: Path) -> Callable[[str, str], SimpleNamesp
     def built(task_name: str, algo_name: str) -> SimpleNamespace:
         cfg = compose(f"task={task_name}", f"algo={algo_name}", f"data_dir={data_dir}", "algo.datamodule.filter=null",
                       "task.dataset.recipe.trajectories=30")  # fmt: skip
-        task = load_task(cfg)
+        task = load_task(cfg.task)
         small(cfg.algo)
-        materials = prior.after_earlier_stages(cfg, cfg.algo, task_name, build_materials(cfg, task), "30")
-        module, datamodule = build_stage(cfg, cfg.algo, materials)
+        materials = with_earlier_stages(cfg.algo, StageStore.of(cfg, task_name, "30"), build_materials(cfg, task))
+        module, datamodule = build_stage(cfg.algo, materials)
         rows = module.prepare(datamodule.episodes())
         return SimpleNamespace(cfg=cfg, task=task, module=module, rows=rows, codec=materials.codec, materials=materials)
 
@@ -81,7 +82,7 @@ def agreeing(request: pytest.FixtureRequest) -> tuple[str, str]:
 def algorithm(request: pytest.FixtureRequest, pair: Callable) -> SimpleNamespace:
     """Each algorithm once, with fresh weights."""
     found = pair("maze", request.param)
-    module, _ = build_stage(found.cfg, found.cfg.algo, found.materials)
+    module, _ = build_stage(found.cfg.algo, found.materials)
     return SimpleNamespace(**{**vars(found), "module": module})
 
 
@@ -172,7 +173,7 @@ def test_no_gradient_reaches_tokens_after_the_last_decision(algorithm: SimpleNam
 @pytest.mark.parametrize("algo", [name for name in ALGOS if name in ("ilql", "mc_returns")])
 def test_the_initial_policy_is_the_prior(pair: Callable, algo: str) -> None:
     found = pair("maze", algo)
-    module, _ = build_stage(found.cfg, found.cfg.algo, found.materials)
+    module, _ = build_stage(found.cfg.algo, found.materials)
     assert module.beta > 0
     batch = batch_of(found)
     guided = module.policy()
@@ -193,7 +194,7 @@ def test_state_dict_holds_all_networks(algorithm: SimpleNamespace) -> None:
         module.loss(batch)[0].backward()
         optimizer.step()
         module.after_step()
-    fresh, _ = build_stage(algorithm.cfg, algorithm.cfg.algo, algorithm.materials)
+    fresh, _ = build_stage(algorithm.cfg.algo, algorithm.materials)
     with torch.no_grad():
         assert not torch.equal(fresh.loss(batch)[0], module.loss(batch)[0])
         fresh.load_state_dict(module.state_dict())
@@ -220,9 +221,9 @@ class KillAt(pl.Callback):
 def test_a_killed_training_resumes_to_the_same_end(algorithm: SimpleNamespace, tmp_path: Path) -> None:
     """Every network, target, buffer, optimizer state and count is what it would have been without interruption."""
 
-    def train(name: str, *callbacks: pl.Callback) -> Stage:
-        module, datamodule = build_stage(algorithm.cfg, algorithm.cfg.algo, algorithm.materials)
-        return fit(algorithm.cfg, algorithm.cfg.algo, module, datamodule, name=name, folder=tmp_path / name,
+    def train(name: str, *callbacks: pl.Callback) -> Trained:
+        module, datamodule = build_stage(algorithm.cfg.algo, algorithm.materials)
+        return fit(algorithm.cfg.algo, algorithm.materials, module, datamodule, name=name, folder=tmp_path / name,
                    callbacks=callbacks)  # fmt: skip
 
     whole = train("whole")
@@ -239,7 +240,7 @@ def test_a_killed_training_resumes_to_the_same_end(algorithm: SimpleNamespace, t
             torch.testing.assert_close(ending[part], expected[part], rtol=0, atol=0)
         for name, value in resumed.module.state_dict().items():
             assert torch.equal(value, expected["state_dict"][name])
-    start, _ = build_stage(algorithm.cfg, algorithm.cfg.algo, algorithm.materials)
+    start, _ = build_stage(algorithm.cfg.algo, algorithm.materials)
     moved = [not torch.equal(a, b) for a, b in zip(start.parameters(), whole.module.parameters(), strict=True)]
     assert any(moved)
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from worlds import Sights, byte_level, random_lm
 
-from lmrl.experiment.run import build_materials, load_task
-from lmrl.experiment.stage import Stage, build_stage, fit
+from lmrl.experiment.materials import build_materials
+from lmrl.experiment.stage import Trained, build_stage, fit
+from lmrl.experiment.task import load_task
 from lmrl.models.backbone import hidden_states
 from lmrl.modules.archer import ArCHer, archer_actor_loss, archer_critic_loss
 from lmrl.policies.core import Action, Request
@@ -306,11 +307,11 @@ def test_each_step_trains_one_network_and_resumes_exactly(
     options += ["module.warmup_rounds=1"] + ["datamodule.rollouts=2"] * (algo == "archer")
     cfg = compose("task=maze", "task.env.layout=umaze", "task.dataset.recipe.trajectories=30", f"algo={algo}",
                   f"data_dir={data_dir}", *(f"algo.{option}" for option in options))  # fmt: skip
-    materials = build_materials(cfg, load_task(cfg))
+    materials = build_materials(cfg, load_task(cfg.task))
 
-    def train(name: str, callback: pl.Callback) -> Stage:
-        module, data = build_stage(cfg, cfg.algo, materials)
-        return fit(cfg, cfg.algo, module, data, name=name, folder=tmp_path / name, callbacks=[callback])
+    def train(name: str, callback: pl.Callback) -> Trained:
+        module, data = build_stage(cfg.algo, materials)
+        return fit(cfg.algo, materials, module, data, name=name, folder=tmp_path / name, callbacks=[callback])
 
     whole = train("whole", seen := Snapshots())
     critic, actor = {"critic", "target"}, {"actor"}

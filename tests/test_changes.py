@@ -8,7 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from lmrl.config.compose import compose_run
-from lmrl.runs.recorded import changes_of, environment_changes, is_comparable, provenance, record_beginning, told
+from lmrl.runs.provenance import provenance
+from lmrl.runs.recorded import changes_of, environment_changes, is_comparable, record_beginning, run_config, told
 
 CHOICES = {"task": "maze", "algo": "ilql", "model": "tiny"}
 
@@ -108,7 +109,12 @@ def test_a_program_that_hydra_runs_can_compose_another_configuration(tmp_path):
     assert done.stdout.splitlines() == ["{'algo.steps': 7}", "maze"]
 
 
-def test_a_run_that_is_resumed_began_when_it_was_first_started(tmp_path):
-    record_beginning(tmp_path, {"started": "2026-01-01T00:00:00+00:00", "changed": {}})
-    record_beginning(tmp_path, {"started": "2026-01-02T00:00:00+00:00", "changed": {"algo.steps": 1}})
-    assert provenance(tmp_path) == {"started": "2026-01-01T00:00:00+00:00", "changed": {"algo.steps": 1}}
+def test_a_run_that_is_resumed_began_when_it_was_first_started(compose, tmp_path, monkeypatch):
+    choices = {"task": "maze", "algo": "bc", "model": "tiny"}
+    for day, steps in (("01", 5), ("02", 7)):
+        monkeypatch.setattr("lmrl.runs.provenance.timestamp", lambda day=day: f"2026-01-{day}")
+        cfg, typed = compose("task=maze", "algo=bc", f"algo.steps={steps}"), [f"algo.steps={steps}"]
+        record_beginning(tmp_path, cfg, choices, typed, env_version="1", dataset="")
+        assert run_config(tmp_path).algo.steps == steps
+    found = provenance(tmp_path)
+    assert (found["started"], found["overrides"], found["changed"]) == ("2026-01-01", typed, {"algo.steps": 7})

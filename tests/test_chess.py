@@ -845,7 +845,7 @@ def test_blacks_moves_are_found_again() -> None:
 
 def test_transcripts_become_pgn(tmp_path: Path) -> None:
     from lmrl.evaluation import Evaluation
-    from lmrl.runs.summary import write_transcripts
+    from lmrl.experiment.record import write_transcripts
 
     starts = [Start(1, {"fen": MATE_IN_ONE}), Start(2)]
     played = rollout(partial(Chess, max_moves=4), Foolish(), starts, memory=1)

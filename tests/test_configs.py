@@ -10,8 +10,9 @@ from conftest import ROOT, names
 from omegaconf import OmegaConf
 
 from lmrl.config.checks import ConfigError, check_environments
-from lmrl.experiment.run import build_materials, load_task
-from lmrl.experiment.stage import build_stage, evaluation_decoding
+from lmrl.experiment.materials import build_materials
+from lmrl.experiment.stage import build_stage
+from lmrl.experiment.task import Task, evaluation_decoding, load_task
 from lmrl.policies.decoding import Decoding
 from lmrl.policies.scripted import RandomPolicy
 from lmrl.rollout import Start, rollout
@@ -66,24 +67,29 @@ def test_a_sweep_overrides_what_exists(compose: Callable, path) -> None:
 
 def test_the_reported_evaluation_may_have_an_environment_of_its_own(compose: Callable, data_dir: Path) -> None:
     options = ["task=maze", "algo=bc", f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3"]
-    same = load_task(compose(*options))
+
+    def loaded(*changes: str) -> Task:
+        cfg = compose(*options, *changes)
+        return load_task(cfg.task, cfg.evaluation.env)
+
+    same = loaded()
     assert same.evaluation_env().settings == same.make_env().settings
-    other = load_task(compose(*options, "evaluation.env={layout: umaze}"))
+    other = loaded("evaluation.env={layout: umaze}")
     assert (other.make_env().settings, other.evaluation_env().max_steps) == (same.make_env().settings, 100)
     assert other.evaluation_env().layout.rows != other.make_env().layout.rows
     with pytest.raises(ConfigError, match=r"evaluation\.env: .*maze: unknown layout|evaluation\.env: .*nowhere"):
-        load_task(compose(*options, "evaluation.env={layout: nowhere}"))
+        loaded("evaluation.env={layout: nowhere}")
     with pytest.raises(Exception, match="colour"):
-        load_task(compose(*options, "evaluation.env={colour: red}"))
+        loaded("evaluation.env={colour: red}")
 
 
 def test_methods_may_practise_in_another_environment(compose: Callable, data_dir: Path) -> None:
     """Only the episodes that are learned from differ; validation and report stay."""
     options = ["task=maze", "algo=ppo", f"data_dir={data_dir}"]
     cfg = compose(*options, "training.env={max_steps: 7}")
-    task = load_task(cfg)
+    task = load_task(cfg.task)
     materials = build_materials(cfg, task)
-    _, datamodule = build_stage(cfg, cfg.algo, materials)
+    _, datamodule = build_stage(cfg.algo, materials.under(cfg))
     [played] = rollout(datamodule._env, RandomPolicy(actions=["move up\n"]), [Start(seed=0)], memory=1)
     limits = (played.length - 1, task.make_env().max_steps, task.evaluation_env().max_steps)  # the last one ends it
     assert limits == (7, 100, 100)
@@ -91,26 +97,27 @@ def test_methods_may_practise_in_another_environment(compose: Callable, data_dir
     for name, (changes, said) in itertools.product(("training.env", "training.first.env"), wrong.items()):
         cfg = compose(*options, f"{name}={changes}")
         with pytest.raises(ConfigError, match=rf"{re.escape(name)}: .*{said}"):
-            build_stage(cfg, cfg.algo, materials)
+            build_stage(cfg.algo, materials.under(cfg))
     cfg = compose(*options, "training.env={max_steps: 7}", "training.first={rounds: 2, env: {max_steps: 3}}")
-    _, datamodule = build_stage(cfg, cfg.algo, materials)
+    _, datamodule = build_stage(cfg.algo, materials.under(cfg))
     limits = [datamodule.env_of_round(number)().max_steps for number in range(4)]
     assert limits == [3, 3, 7, 7]
     cfg = compose(*options, "training.env={max_steps: 7}", "training.first=null")
     check_environments(cfg)
-    assert build_stage(cfg, cfg.algo, materials)[1].env_of_round(0)().max_steps == 7
+    assert build_stage(cfg.algo, materials.under(cfg))[1].env_of_round(0)().max_steps == 7
 
 
 @pytest.mark.parametrize("algo", ["ppo", "grpo", "rloo", "archer"])
 def test_only_the_trained_policy_may_act_with_other_probabilities(compose: Callable, data_dir: Path, algo: str) -> None:
     """What a method cannot learn from ends the run before any training; how its policy plays then is free."""
     options = ["task=maze", f"algo={algo}", f"data_dir={data_dir}", "task.dataset.recipe.trajectories=3"]
-    materials = build_materials(compose(*options), load_task(compose(*options)))
+    cfg = compose(*options)
+    materials = build_materials(cfg, load_task(cfg.task))
     cfg = compose(*options, "+algo.decoding.top_k=3", "+algo.decoding.top_p=0.9")
     said = r"algo\.decoding\.top_k=3, algo\.decoding\.top_p=0\.9: .* evaluation\.decoding={top_k: 3, top_p: 0\.9}"
     with pytest.raises(ConfigError, match=said):
-        build_stage(cfg, cfg.algo, materials)
+        build_stage(cfg.algo, materials.under(cfg))
     cfg = compose(*options, "evaluation.decoding={retry: false, temperature: 0, support: 0.1, top_k: 3, top_p: 0.9}")
-    module, _ = build_stage(cfg, cfg.algo, materials)
-    module.decoding = evaluation_decoding(cfg)
+    module, _ = build_stage(cfg.algo, materials.under(cfg))
+    module.decoding = evaluation_decoding(cfg.algo.decoding, cfg.evaluation.decoding)
     assert module.sampler().decoding == Decoding(retry=False, temperature=0, support=0.1, top_k=3, top_p=0.9)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -69,7 +68,7 @@ def test_the_method_itself_refuses_where_its_source_was_not_read(
 ) -> None:
     cfg = compose("task=maze", "algo=ppo", "algo.datamodule.capacity=30")
     with pytest.raises(ConfigError, match=r"^algo\.datamodule\.capacity=30: PPO learns only from all episodes"):
-        build_stage(cfg, cfg.algo, replace(first_episodes.materials, folders={}))
+        build_stage(cfg.algo, first_episodes.materials.under(cfg))
 
 
 def test_a_method_inherits_what_it_needs() -> None:

@@ -35,7 +35,7 @@ def exported(compose: Callable, first_episodes: SimpleNamespace, tmp_path: Path)
 
     def made(algo: str, *overrides: str) -> SimpleNamespace:
         cfg = compose("task=maze", f"algo={algo}", *overrides)
-        module, _ = build_stage(cfg, cfg.algo, first_episodes.materials)
+        module, _ = build_stage(cfg.algo, first_episodes.materials.under(cfg))
         disturb(module)
         for network in module.acting_lms():
             nn.init.normal_(network.get_output_embeddings().weight, std=0.1, generator=torch.Generator().manual_seed(1))

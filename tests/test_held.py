@@ -181,11 +181,8 @@ def test_the_first_status_of_a_run_counts(tmp_path: Path) -> None:
 
 def test_an_interval_has_a_low_and_a_high_end() -> None:
     numbers = evaluation_metrics({"evaluation": {"return_mean": -2.0, "return_ci95": [-3.5, -1.5], "score": None}})
-    assert numbers == {
-        "evaluation/return_mean": -2.0,
-        "evaluation/return_ci95_low": -3.5,
-        "evaluation/return_ci95_high": -1.5,
-    }
+    ends = {"evaluation/return_ci95_low": -3.5, "evaluation/return_ci95_high": -1.5}
+    assert numbers == {"evaluation/return_mean": -2.0, **ends}
 
 
 def test_metrics_that_json_does_not_know_are_null(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 import pytorch_lightning as pl
 
 from lmrl.evaluation import evaluation_starts
-from lmrl.experiment.prior import find_or_train, from_folder
-from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.earlier import StageStore, with_earlier_stages
+from lmrl.experiment.materials import build_materials
 from lmrl.experiment.stage import build_stage, fit
+from lmrl.experiment.task import load_task
 from lmrl.figures.draw import Explain
 from lmrl.rollout import rollout
 from lmrl.tasks.maze.env import Maze, OptimalPlayer, optimal_values
@@ -30,13 +31,13 @@ def train(
         f"task.gamma={GAMMA}", f"data_dir={folder / 'data'}", "algo.prior.steps=200", *overrides,
     )  # fmt: skip
     pl.seed_everything(0, verbose=False)
-    task = load_task(cfg)
+    task = load_task(cfg.task)
     if trajectories is not None:
         task.dataset.trajectories[:] = trajectories
-    materials = build_materials(cfg, task)
-    prior = find_or_train(cfg, f"umaze-{algo}", materials, task.dataset.fingerprint)
-    module, datamodule = build_stage(cfg, cfg.algo, from_folder(materials, prior, cfg))
-    fit(cfg, cfg.algo, module, datamodule, name=algo, folder=folder)
+    store = StageStore.of(cfg, f"umaze-{algo}", task.dataset.fingerprint)
+    materials = with_earlier_stages(cfg.algo, store, build_materials(cfg, task))
+    module, datamodule = build_stage(cfg.algo, materials)
+    fit(cfg.algo, materials, module, datamodule, name=algo, folder=folder)
     env = Maze(layout="umaze")
     cells = [cell for cell in env.layout.free if cell != env.layout.goal]
     texts = [env.reset(seed=0, options={"init_position": cell})[0] for cell in cells]

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from lmrl.config.checks import check_config
 from lmrl.config.limits import stages
-from lmrl.experiment.run import evenly
+from lmrl.experiment.materials import evenly
 
 PRESETS = ("experiment=smoke", "debug=fdr", "debug=limit")
 PAIRS = [(task, algo) for task in names("task") for algo in names("algo") if algo != "prompted"]

@@ -11,9 +11,10 @@ import pytorch_lightning as pl
 from conftest import trained
 
 from lmrl.evaluation import evaluate, evaluation_starts
-from lmrl.experiment import prior
-from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.earlier import StageStore, with_earlier_stages
+from lmrl.experiment.materials import build_materials
 from lmrl.experiment.stage import build_stage, fit
+from lmrl.experiment.task import load_task
 from lmrl.tasks.maze.env import Maze, OptimalPlayer
 
 pytestmark = pytest.mark.slow
@@ -47,10 +48,11 @@ def test_a_method_learns_to_leave_the_maze(compose: Callable, tmp_path: Path, al
     cfg = compose("task=maze", f"algo={algo}", "task.env.layout=umaze", "task.dataset.recipe.trajectories=400",
                   "hardware=cpu", "hardware.threads=1", f"data_dir={tmp_path}", *SHORTER.get(algo, []))  # fmt: skip
     pl.seed_everything(0, verbose=False)
-    task = load_task(cfg)
-    materials = prior.after_earlier_stages(cfg, cfg.algo, "umaze", build_materials(cfg, task), task.dataset.fingerprint)
-    module, datamodule = build_stage(cfg, cfg.algo, materials)
-    fit(cfg, cfg.algo, module, datamodule, name=algo, folder=tmp_path)
+    task = load_task(cfg.task)
+    store = StageStore.of(cfg, "umaze", task.dataset.fingerprint)
+    materials = with_earlier_stages(cfg.algo, store, build_materials(cfg, task))
+    module, datamodule = build_stage(cfg.algo, materials)
+    fit(cfg.algo, materials, module, datamodule, name=algo, folder=tmp_path)
 
     def make_env() -> Maze:
         return Maze(layout="umaze")

@@ -19,7 +19,7 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from test_tracking import CONFIG, EVALUATION, IDENTITY, SUMMARY
 
-from lmrl.experiment.again import _track
+from lmrl.experiment.again import tracked
 from lmrl.report.store import runs_in_store
 from lmrl.tracking.find import find_run
 from lmrl.tracking.mlflow import MLflowTracker
@@ -113,15 +113,13 @@ def test_another_evaluation_is_recorded_below_its_run_and_nothing_after_it_is(
     run = shutil.copytree(project, tmp_path / "project") / "runs" / "first"
     place = run / "evaluations" / "abc"
     place.mkdir(parents=True)
-    for name in ("summary.json", "transcripts.jsonl", "changes.json", "provenance.json"):
-        (place / name).write_text("{}")
     settings = {
         "tracking_uri": f"sqlite:///{tmp_path}/project/mlflow.db",
         "artifacts": f"{tmp_path}/project/mlartifacts",
     }
-    tracking = {"_target_": "lmrl.tracking.mlflow.MLflowTracker", "max_traces": 0, **settings}
-    cfg = OmegaConf.create({"seed": 0, "task": {"memory": 1}, "tracking": tracking})
-    _track(run, place, CONFIG, cfg, SUMMARY, EVALUATION)
+    tracking = OmegaConf.create({"_target_": "lmrl.tracking.mlflow.MLflowTracker", "max_traces": 0, **settings})
+    with tracked(run, tracking, IDENTITY, config=CONFIG, place=place) as log:
+        log.log_evaluation(EVALUATION, memory=1)
     assert os.environ.get(PARENT) == sweep
     above = json.loads((run / "mlflow.json").read_text())["run_id"]
     recorded = json.loads((place / "mlflow.json").read_text())["run_id"]
@@ -234,12 +232,8 @@ def test_mlflow_is_never_imported_before_it_is_told_to_send_nothing() -> None:
     assert len(users) >= 5
     heads = {path: path.read_text().split("\nclass ")[0].split("\ndef ")[0] for path in users}
     # Episodes are written by the tracker alone.
-    others = {"mlflow_store.py", "episodes.py"}
-    assert [
-        path.name
-        for path, head in heads.items()
-        if "from lmrl.tracking.store import" not in head and path.name not in others
-    ] == []
+    others = {ROOT / "src/lmrl/tracking" / name for name in ("store.py", "episodes.py")}
+    assert {path for path, head in heads.items() if "from lmrl.tracking.store import" not in head} <= others
     assert [path.name for path, head in heads.items() if re.search(r"^(from|import) mlflow", head, re.M)] == []
     script = (
         "import os, sys, lmrl.sweeps.parent; print('mlflow' in sys.modules, os.environ['MLFLOW_DISABLE_TELEMETRY'])"

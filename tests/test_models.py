@@ -12,8 +12,9 @@ from worlds import CODECS, byte_level, save_pretrained_model
 
 from lmrl.config.checks import ConfigError, check_config
 from lmrl.datamodules.sampling import EpochSampler
-from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.materials import build_materials
 from lmrl.experiment.stage import build_stage
+from lmrl.experiment.task import load_task
 from lmrl.models import backbone, loading
 from lmrl.models.heads import ValueHead
 from lmrl.models.tokenizer import build, load
@@ -29,9 +30,9 @@ def built(compose: Callable, data_dir: Path, folder: Path, *overrides: str) -> t
     cfg = compose(
         "task=maze", "algo=ilql", "model=hub", f"model.path={folder}", f"data_dir={data_dir}", *overrides
     )  # fmt: skip
-    task = load_task(cfg)
+    task = load_task(cfg.task)
     task.dataset.trajectories[:] = task.dataset.trajectories[:10]
-    module, datamodule = build_stage(cfg, cfg.algo, build_materials(cfg, task))
+    module, datamodule = build_stage(cfg.algo, build_materials(cfg, task))
     rows = module.prepare(datamodule.episodes())
     return cfg, task, module, collate(rows[:8], pad_id=module.codec.pad_id)
 

@@ -18,9 +18,10 @@ from transformers import PreTrainedTokenizerFast
 from worlds import disturb
 
 from lmrl.datamodules.grouped import Groups
-from lmrl.experiment.prior import after_earlier_stages, stage_key, untrained
-from lmrl.experiment.run import build_materials, load_task
-from lmrl.experiment.stage import Materials, build_stage
+from lmrl.experiment.earlier import StageStore, stages_to_train, with_earlier_stages
+from lmrl.experiment.materials import Materials, build_materials
+from lmrl.experiment.stage import build_stage
+from lmrl.experiment.task import load_task
 from lmrl.functional import log_prob
 from lmrl.models.critic import load_critic
 from lmrl.modules.awr import awr_loss
@@ -52,8 +53,8 @@ def make(compose: Callable, first_episodes: SimpleNamespace) -> Callable[..., Si
 
     def made(algo: str, *overrides: str, folders: dict[str, Path] | None = None) -> SimpleNamespace:
         cfg = compose("task=maze", f"algo={algo}", *overrides)
-        task, materials = first_episodes.task, replace(first_episodes.materials, folders=folders or {})
-        module, datamodule = build_stage(cfg, cfg.algo, materials)
+        task, materials = first_episodes.task, replace(first_episodes.materials.under(cfg), folders=folders or {})
+        module, datamodule = build_stage(cfg.algo, materials)
         return SimpleNamespace(cfg=cfg, task=task, module=module, data=datamodule, materials=materials)
 
     return made
@@ -457,13 +458,14 @@ def test_earlier_stages_are_found_again_wherever_they_stand(compose: Callable, d
 
     def stages(algo: str, names: Sequence[str]) -> Materials:
         cfg = compose("task=maze", f"algo={algo}", f"data_dir={data_dir}", "algo.steps=7")
-        task = load_task(cfg)
+        task = load_task(cfg.task)
         task.dataset.trajectories[:] = task.dataset.trajectories[:60]
         cfg.data_dir = str(tmp_path)
         with open_dict(cfg):
             shortened(cfg.algo, names)
-        steps.append([stage.steps for stage in untrained(cfg, cfg.algo, "maze", "some data")])
-        return after_earlier_stages(cfg, cfg.algo, "maze", build_materials(cfg, task), "some data")
+        store = StageStore.of(cfg, "maze", "some data")
+        steps.append([stage.steps for stage in stages_to_train(cfg.algo, store)])
+        return with_earlier_stages(cfg.algo, store, build_materials(cfg, task))
 
     materials = stages("awr", ["prior", "critic", "critic.prior"])
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
@@ -491,7 +493,7 @@ def test_earlier_stages_are_found_again_wherever_they_stand(compose: Callable, d
 def test_a_stage_is_trained_anew_when_anything_about_it_changes(compose: Callable) -> None:
     def key(*overrides: str, fingerprint: str = "a") -> str:
         cfg = compose("task=maze", "algo=awr", *overrides)
-        return stage_key(cfg, cfg.algo.critic, fingerprint)
+        return StageStore.of(cfg, "maze", fingerprint).key(cfg.algo.critic)
 
     same = [key(), key("algo.steps=7"), key("algo.prior.steps=7"), key("algo.module.advantage_temperature=1")]
     assert len(set(same)) == 1
@@ -504,8 +506,8 @@ def test_a_stage_is_trained_anew_when_anything_about_it_changes(compose: Callabl
 
 def test_a_stage_may_do_without_earlier_ones(compose: Callable, data_dir: Path) -> None:
     cfg = compose("task=maze", "algo=awr", "algo.critic=null", "algo.prior=null", f"data_dir={data_dir}")
-    materials = build_materials(cfg, load_task(cfg))
-    assert after_earlier_stages(cfg, cfg.algo, "maze", materials, "some data") is materials
+    materials = build_materials(cfg, load_task(cfg.task))
+    assert with_earlier_stages(cfg.algo, StageStore.of(cfg, "maze", "some data"), materials) is materials
 
 
 @pytest.mark.parametrize(

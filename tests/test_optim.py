@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 from worlds import byte_level, random_lm
 
-from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.materials import build_materials
 from lmrl.experiment.stage import build_module
+from lmrl.experiment.task import load_task
 from lmrl.models.backbone import trunk
 from lmrl.models.optim import Muon, orthogonalized
 from lmrl.modules.archer import ArCHer
@@ -130,8 +131,8 @@ def test_weight_decay_spares_the_embeddings_of_a_critic() -> None:
 
 def test_a_stage_has_its_own_optimizer_for_the_matrices_of_its_trunk(compose: Callable, data_dir) -> None:
     cfg = compose("task=wordle", "algo=mc_returns", "task.dataset.recipe.trajectories=60", f"data_dir={data_dir}")
-    materials = build_materials(cfg, load_task(cfg))
-    prior = build_module(cfg, cfg.algo.prior, materials)
+    materials = build_materials(cfg, load_task(cfg.task))
+    prior = build_module(cfg.algo.prior, materials)
     optimizer = prior.configure_optimizers()["optimizer"]
     assert isinstance(optimizer, Muon)
     assert optimizer.defaults["lr"] == pytest.approx(cfg.model.optimizer.lr * cfg.algo.prior.lr_scale)

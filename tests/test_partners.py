@@ -37,7 +37,7 @@ from worlds import byte_level, save_pretrained_model
 
 from lmrl.config.checks import ConfigError, check_config
 from lmrl.envs.core import Dialogue, StepResult, TextEnv
-from lmrl.experiment.run import load_task
+from lmrl.experiment.task import load_task
 from lmrl.partners.cache import CacheError, ReplyCache, reply_key
 from lmrl.partners.model import load
 from lmrl.partners.partners import EndpointPartner, LocalPartner, PartnerError, spoken_line
@@ -922,7 +922,7 @@ def test_the_partner_is_a_choice_of_the_configuration(
     assert (one.partner.endpoint.timeout, one.partner.endpoint.sampling) == (7, sampling)
     assert one.partner.settings["prompt"] == {**PROMPT, "examples": list(PROMPT["examples"])}
     pickle.loads(pickle.dumps(one.partner))
-    task_built = load_task(cfg)
+    task_built = load_task(cfg.task)
     assert server.seen == [], "neither building nor the recipe's data ask anybody"
     starts = [Start(seed, {"object": name}) for seed, name in enumerate(FACTS)]
     played = rollout(task_built.evaluation_env, RandomPolicy(actions=QUESTIONS), starts, memory=None)
@@ -948,7 +948,7 @@ def test_a_choice_that_cannot_be_right_is_told(conf: Path) -> None:
     ):
         cfg = composed(conf, *wrong, "algo=bc", "partner.endpoint.base_url=http://localhost/v1")
         with pytest.raises(ConfigError, match=message):
-            load_task(cfg)
+            load_task(cfg.task)
     for name in ("endpoint", "local"):
         with pytest.raises(ConfigError, match=r"partner\.(endpoint\.)?model"):
             check_config(composed(conf, "task=guess", "algo=bc", f"partner={name}"))

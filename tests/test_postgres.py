@@ -13,9 +13,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from lmrl.evaluation import Evaluation
+from lmrl.experiment.record import write_transcripts
 from lmrl.rollout import Start
-from lmrl.runs.summary import build_summary, write_json, write_transcripts
+from lmrl.runs.summary import build_summary
 from lmrl.scores import Anchors
+from lmrl.system.files import write_json
 from lmrl.text.trajectory import Trajectory, Turn
 from lmrl.tracking.core import RunIdentity
 

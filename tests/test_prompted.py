@@ -109,7 +109,8 @@ def test_a_run_plays_and_reports_what_it_used(
 
 
 def test_a_refusal_ends_a_run_with_its_message(compose: Callable, server: Server, tmp_path: Path) -> None:
-    from lmrl.experiment.run import _train_and_report, prepare
+    from lmrl.experiment.record import Results
+    from lmrl.experiment.run import Run, _train_and_evaluate, prepare
     from lmrl.tracking.core import RunIdentity, Tracker
 
     server.usual = refuse(401, "wrong key")
@@ -117,8 +118,9 @@ def test_a_refusal_ends_a_run_with_its_message(compose: Callable, server: Server
                   f"algo.policy.endpoint.base_url={server.url}")  # fmt: skip
     task, materials = prepare(cfg)
     identity = RunIdentity("maze", "prompted", "m", 0, "0" * 6)
+    results = Results(cfg.task, identity, task.evaluation_env, task.anchors, task.summary, tmp_path, Tracker())
     with pytest.raises(ConfigError, match="401"):
-        _train_and_report(cfg, identity, task, materials, tmp_path, Tracker())
+        _train_and_evaluate(Run(cfg, task, materials, results))
 
 
 def test_a_model_that_plays_well_gets_the_optimal_return(configured: Callable, server: Server) -> None:

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 from collections import defaultdict
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,14 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
-from lmrl.config.compose import compose_run
 from lmrl.evaluation import summarize
 from lmrl.report.__main__ import main
 from lmrl.report.curves import INTERACTIONS, curve
 from lmrl.report.dialogues import best_and_worst
 from lmrl.report.folders import read_run, runs_in
 from lmrl.report.groups import Group, group_runs
-from lmrl.report.invocation import Commands
 from lmrl.report.results import close_to_best, compare, result_of
 from lmrl.report.runs import Run, without_password
 from lmrl.report.statistics import (
@@ -31,9 +28,10 @@ from lmrl.report.statistics import (
     stratified_interval,
 )
 from lmrl.report.words import cell, code, fence
-from lmrl.runs.summary import build_summary, write_json
+from lmrl.runs.summary import build_summary
 from lmrl.scores import Anchors
 from lmrl.scores import interquartile_mean as plain_iqm
+from lmrl.system.files import write_json
 from lmrl.text.trajectory import Trajectory, Turn
 
 ANCHORS = Anchors(-4.0, -2.0, 0.0)
@@ -398,47 +396,26 @@ def test_long_dialogues_keep_their_beginning_and_end(folder):
 # Commands
 
 
-def recorded(overrides, provenance=None):
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.to_container(compose_run(overrides), resolve=True)
-    summary = {"model": "tiny", "train": {"steps": 1}}
-    return Run("n", "p", "maze", "ilql", "tiny", config["seed"], "finished", "", summary, config, [], provenance or {})
-
-
-def test_commands_are_rebuilt_from_the_configuration():
-    changes = [
-        "task.env.max_steps=30",
-        "algo.module.beta=8",
-        "algo.prior.datamodule.filter={_target_:lmrl.data.filters.Successful}",
-        "evaluation.episodes=7",
-    ]
-    run = recorded(["task=maze", "algo=ilql", "seed=3", "data_dir=/tmp/d", *changes])
-    found = Commands().of(run)
-    assert found.text.startswith("python run.py task=maze algo=ilql seed=3 ")
-    # What follows by reference (the data's moves, the copy of the environment) is not repeated.
-    assert sorted(found.text.replace("'", "").split()[5:]) == sorted(changes)
-    assert found.note == "rebuilt from config.yaml, and gives the same configuration today"
+def test_a_run_of_another_version_is_left_out_with_one_line(folder, tmp_path, capsys):
+    new, old = folder(seed=0), folder(seed=1)
+    summary = json.loads((old / "summary.json").read_text())
+    del summary["format"]
+    write_json(summary, old / "summary.json")
+    assert main([str(tmp_path / "runs"), "--to", str(tmp_path / "report")]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == f"left out: 1 runs of another version of lmrl, such as {old}\n"
+    assert "1 runs compared" in shown.out
+    assert new.name in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_passwords_are_not_shown():
     address = "postgresql://me:" + "secret@db/lmrl"
-    run = recorded(["task=maze", "algo=ilql"], {"command": f"python run.py tracking.tracking_uri={address}"})
-    assert Commands().of(run).text == "python run.py tracking.tracking_uri=postgresql://me:***" + "@db/lmrl"
+    provenance = {"command": f"python run.py tracking.tracking_uri={address}"}
+    run = Run("n", "p", "maze", "ilql", "tiny", 0, "finished", "", {}, {}, [], provenance)
+    assert run.command == "python run.py tracking.tracking_uri=postgresql://me:***" + "@db/lmrl"
     assert (
         without_password("sqlite:///m.db http://localhost:5000/#/a@b") == "sqlite:///m.db http://localhost:5000/#/a@b"
     )
-
-
-def test_commands_say_if_they_are_recorded_or_no_longer_possible():
-    run = recorded(["task=maze", "algo=ilql"], {"command": "python run.py task=maze algo=ilql"})
-    assert Commands().of(run).text == "python run.py task=maze algo=ilql"
-    changed = recorded(["task=maze", "algo=ilql"])
-    del changed.config["validation"]["repeats"]
-    assert "have changed since: validation.repeats" in Commands().of(changed).note
-    found = Commands().of(replace(changed, algo="gone"))
-    assert found.text == ""
-    assert "cannot be composed today" in found.note
 
 
 # The page
@@ -520,7 +497,7 @@ def test_the_page_has_every_number(written):
     assert apart[:5] == ["toy", "bc", "5", "interrupted", "interrupted at step 20 of 40"]
     assert len(page.tables["commands"]) == 1 + 9
     row = next(row for row in page.tables["commands"] if row[1] == "bc · beta=8.0")
-    assert row[3:6] == ["-4.00", "0.0", "python run.py <b> as it was called"]
+    assert row[3:6] == ["-4.00", "0.0", "python run.py <b>"]
     assert ["algo.module.beta", "1.0", "1.0", "8.0"] in page.tables["sortable differences"]
     assert "bc was run with several configurations" in page.text
     assert page.text.count("score on validation episodes") == 2

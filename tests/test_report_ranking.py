@@ -11,7 +11,8 @@ from lmrl.report.__main__ import main
 from lmrl.report.folders import runs_in
 from lmrl.report.groups import group_runs
 from lmrl.report.results import compare, result_of
-from lmrl.runs.summary import build_summary, write_json
+from lmrl.runs.summary import build_summary
+from lmrl.system.files import write_json
 
 PAPER = {"return": -2.5, "score": 37.5}
 

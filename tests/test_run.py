@@ -104,7 +104,8 @@ def a_reloaded_policy_plays_as_it_was_evaluated(folder: Path, return_mean: float
     again = evaluate(exported.policy, instantiate(task.env), starts, memory=exported.memory)
     assert again.summary(None)["return_mean"] == pytest.approx(return_mean)
     assert f"mean return is {return_mean:.2f}" in (folder / "policy" / "README.md").read_text()
-    changes = ["evaluation.repeats=2", "evaluation.decoding.temperature=0.3", "seed=5", "tracking=none"]
+    changes = ["evaluation.repeats=2", "evaluation.episodes=null"]
+    changes += ["evaluation.decoding.temperature=0.3", "seed=5", "tracking=none"]
     evaluate_again(folder, changes)
     (other,) = set((folder / "evaluations").iterdir()) - {place}
     assert json.loads((other / "summary.json").read_text())["evaluation"]["episodes"] == 50

@@ -1,5 +1,6 @@
 """Which runs are the same experiment: the list of keys that do not change results, and what resuming looks for."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from lmrl.config.checks import ConfigError
 from lmrl.report.groups import settings_of
 from lmrl.report.runs import Run
 from lmrl.runs.folders import WITHOUT_EFFECT, config_hash, decisive, experiment_hash, flat, lies_in, open_run
+from lmrl.runs.provenance import PROVENANCE, describe
 from lmrl.sweeps.jobs import has_effect
 
 EXPERIMENTS = {
@@ -101,6 +103,9 @@ def test_resuming_tells_in_what_the_newest_run_differs(
     folder = open_run(tmp_path, "maze", "bc", "maze-bc-s0-aaaaaa", resume=False, config=before)
     assert capsys.readouterr().err == ""
     OmegaConf.save(OmegaConf.create(before), folder / "config.yaml")
+    with pytest.raises(ConfigError, match=f"; {folder} was written by another version of lmrl, such as 0.1"):
+        open_run(tmp_path, "maze", "bc", "maze-bc-s0-bbbbbb", resume=True, config=now)
+    (folder / PROVENANCE).write_text(json.dumps(describe(overrides=[], choices={}, env_version="1", dataset="")))
     with pytest.raises(ConfigError) as caught:
         open_run(tmp_path, "maze", "bc", "maze-bc-s0-bbbbbb", resume=True, config=now)
     assert str(caught.value).endswith(f"; the newest run, {folder.name}, differs in algo.steps (there 100, here 120)")

@@ -147,8 +147,9 @@ def test_a_training_that_a_signal_ended_continues_to_the_same_end(
     cfg = compose("task=maze", "algo=bc", "model.lm.window=4096", "algo.steps=8", "algo.steps_per_epoch=2", *RUN)
 
     def train(folder: Path, *callbacks: pl.Callback) -> list[Any]:
-        module, datamodule = build_stage(cfg, cfg.algo, first_episodes.materials)
-        stage = fit(cfg, cfg.algo, module, datamodule, name="bc", folder=folder, callbacks=callbacks)
+        materials = first_episodes.materials.under(cfg)
+        module, datamodule = build_stage(cfg.algo, materials)
+        stage = fit(cfg.algo, materials, module, datamodule, name="bc", folder=folder, callbacks=callbacks)
         return [parameter.tolist() for parameter in stage.module.parameters()]
 
     with pytest.raises(Interrupted) as caught:
@@ -170,9 +171,10 @@ def test_what_an_unfinished_epoch_has_learned_is_kept(
                   "algo.accumulate=2", *RUN)  # fmt: skip
 
     def train(folder: Path, *callbacks: pl.Callback) -> tuple[list[Any], list[dict[str, float | int]]]:
-        module, datamodule = build_stage(cfg, cfg.algo, first_episodes.materials)
+        materials = first_episodes.materials.under(cfg)
+        module, datamodule = build_stage(cfg.algo, materials)
         metrics = MetricsFile(folder / "metrics.jsonl")
-        stage = fit(cfg, cfg.algo, module, datamodule, name="bc", folder=folder, loggers=[metrics],
+        stage = fit(cfg.algo, materials, module, datamodule, name="bc", folder=folder, loggers=[metrics],
                     callbacks=[Noise(), *callbacks])  # fmt: skip
         return [parameter.tolist() for parameter in stage.module.parameters()], metrics.rows()
 

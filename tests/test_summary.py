@@ -10,18 +10,13 @@ import pytest
 from rich.console import Console
 
 from lmrl.evaluation import Evaluation
+from lmrl.experiment.record import write_transcripts
 from lmrl.rollout import Start
 from lmrl.runs import provenance
 from lmrl.runs.provenance import git_commit, versions
-from lmrl.runs.summary import (
-    BLOCKS,
-    build_summary,
-    markdown,
-    print_summary,
-    write_json,
-    write_transcripts,
-)
+from lmrl.runs.summary import BLOCKS, build_summary, markdown, print_summary
 from lmrl.scores import Anchors
+from lmrl.system.files import write_json
 from lmrl.text.trajectory import Trajectory, Turn
 from lmrl.tracking.core import evaluation_metrics
 
@@ -49,8 +44,8 @@ def whole(**changes):
 def test_summary_has_every_key():
     summary = whole()
     assert list(summary) == [
-        "task", "algo", "model", "seed", "status", "config_hash", "started", "ended", "changed", "dataset", "train",
-        "rollout", "evaluation", "paper", "anchors", "error", "versions", "git_commit",
+        "format", "task", "algo", "model", "seed", "status", "config_hash", "started", "ended", "changed",
+        "dataset", "train", "rollout", "evaluation", "paper", "anchors", "error", "versions", "git_commit",
     ]  # fmt: skip
     assert list(summary["evaluation"]) == [
         "episodes", "return_mean", "return_std", "return_ci95", "score", "score_ci95",

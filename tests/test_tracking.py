@@ -193,7 +193,7 @@ def test_mlflow_records_the_whole_run(tracker, client, tmp_path):
     assert log.metrics.rows() == [
         {"step": 7, "train/loss": 0.5, "validation/return_mean": -2.0}, {"step": 0, **evaluation_metrics(SUMMARY)},
     ], "the run's own file is the same for all trackers"  # fmt: skip
-    assert run.info.run_id in tracker.places["this run"]
+    assert run.info.run_id in tracker.location["this run"]
     assert {"return": -1.0, "score": 75.0, "score_paper": 62.5, "success": 1.0}.items() <= run.data.metrics.items()
 
 

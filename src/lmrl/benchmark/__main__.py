@@ -54,7 +54,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     from lmrl.benchmark.workloads import workloads
     from lmrl.experiment.hardware import cpu_has_fast_bf16, quiet_libraries, set_threads
     from lmrl.runs.provenance import git_commit, versions
-    from lmrl.runs.summary import write_json
+    from lmrl.system.files import write_json
 
     task = [] if any(override.startswith("task=") for override in options.overrides) else ["task=maze"]
     chosen = [*task, "algo=ilql", "hardware=cpu", "tracking=none", *options.overrides]

@@ -11,7 +11,8 @@ from lmrl.benchmark.timing import interleave, median, ratios, timed
 from lmrl.benchmark.workloads import GPT2_SMALL, changed
 from lmrl.envs.core import StepResult, TextEnv
 from lmrl.evaluation import evaluation_starts
-from lmrl.experiment.run import build_materials, load_task
+from lmrl.experiment.materials import build_materials
+from lmrl.experiment.task import load_task
 from lmrl.models.backbone import lm_logits, trunk
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.policies.decoding import Decoding
@@ -96,7 +97,7 @@ def compare(cfg: DictConfig, *, turns: int, repeats: int, quick: bool = False) -
     Raises:
         ValueError: the two sides said different things.
     """
-    task = load_task(cfg)
+    task = load_task(cfg.task)
     actions = {turn.text for trajectory in task.dataset.trajectories for turn in trajectory.turns if turn.is_action}
     results = []
     for name, chosen in (("default", cfg), ("4x128", changed(cfg, GPT2_SMALL))):

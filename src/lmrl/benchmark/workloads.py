@@ -9,8 +9,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lmrl.datamodules.sampling import EpochSampler, Rows
-from lmrl.experiment.run import build_materials, load_task
-from lmrl.experiment.stage import Materials, build_stage
+from lmrl.experiment.materials import Materials, build_materials
+from lmrl.experiment.stage import build_stage
+from lmrl.experiment.task import load_task
 from lmrl.text.tokens import TokenTrajectory
 
 GPT2_SMALL = {"model": {"lm": {"layers": 4, "width": 128, "heads": 4, "window": 2048}}}
@@ -47,7 +48,7 @@ def workloads(cfg: DictConfig, *, steps: int, quick: bool = False) -> list[Workl
         quick: much smaller batches, to see that everything works.
     """
     cfg = changed(cfg, BOOTSTRAP)
-    task = load_task(cfg)
+    task = load_task(cfg.task)
     materials = build_materials(cfg, task)
     small = changed(cfg, GPT2_SMALL)
     small_materials = build_materials(small, task)
@@ -86,7 +87,7 @@ def _memory(turns: int | None) -> str:
 
 def _build(cfg: DictConfig, materials: Materials) -> tuple[Any, Any]:
     """Build module and data."""
-    module, datamodule = build_stage(cfg, cfg.algo, materials)
+    module, datamodule = build_stage(cfg.algo, materials.under(cfg))
     _randomise(module)
     return module, datamodule
 

@@ -12,12 +12,12 @@ class TrainingProgress(pl.Callback):
     """A progress bar over all optimizer steps of a stage; in a log file, one line per epoch instead.
 
     Args:
-        stage: what is being trained, for people.
+        name: the name of the stage, for people.
         steps: optimizer steps of the whole stage.
     """
 
-    def __init__(self, *, stage: str, steps: int) -> None:
-        self._stage, self._steps = stage, steps
+    def __init__(self, *, name: str, steps: int) -> None:
+        self._name, self._steps = name, steps
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
         self._began = 0.0
@@ -33,7 +33,7 @@ class TrainingProgress(pl.Callback):
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[numbers]}"), console=self._console,
         )  # fmt: skip
-        self._bar.add_task(self._stage, total=self._steps, completed=trainer.global_step, numbers="")
+        self._bar.add_task(self._name, total=self._steps, completed=trainer.global_step, numbers="")
         self._bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any, **unused_too: Any) -> None:  # type: ignore[override]  # noqa: ARG002
@@ -47,7 +47,7 @@ class TrainingProgress(pl.Callback):
         self.seconds = time.perf_counter() - self._began
         if trainer.is_global_zero and self._bar is None:
             step = f"{trainer.global_step}/{self._steps}"
-            self._console.print(f"{self._stage} {step} ({self.seconds:.0f} s) {_numbers(trainer)}", highlight=False)
+            self._console.print(f"{self._name} {step} ({self.seconds:.0f} s) {_numbers(trainer)}", highlight=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """End the line."""

@@ -1,6 +1,5 @@
 """Resume an interrupted training so that it ends with the numbers of an uninterrupted one."""
 
-import os
 import sys
 import zipfile
 from pathlib import Path
@@ -13,8 +12,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lmrl.config.checks import ConfigError
 from lmrl.system import signals
+from lmrl.system.files import replacing
 
-LATEST, PREVIOUS = "latest.ckpt", "previous.ckpt"
+BEST, LATEST, PREVIOUS = "best.ckpt", "latest.ckpt", "previous.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -31,20 +31,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             OSError: the disk is full or cannot be written; what was at `path` is still there.
         """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.part")
         try:
-            with unfinished.open("wb") as file:
+            with replacing(path, is_shared=False) as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            if path.name == LATEST and path.exists():
-                _keep(path, path.with_name(PREVIOUS))
-            unfinished.replace(path)
-        except RuntimeError as error:  # how torch reports a disk that is full
+                if path.name == LATEST and path.exists():
+                    _keep(path, path.with_name(PREVIOUS))
+        except RuntimeError as error:  # torch's error for a full disk
             raise OSError(f"{path}: cannot write the checkpoint ({error})") from error
-        finally:
-            unfinished.unlink(missing_ok=True)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a training in a folder has written a checkpoint."""
+    return any(folder.glob("checkpoints/*.ckpt"))
 
 
 def _keep(path: Path, other: Path) -> None:

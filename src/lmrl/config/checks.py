@@ -1,7 +1,8 @@
 """Find mistakes in a configuration before anything heavy is imported: nothing here needs PyTorch."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,19 @@ def expand_home(cfg: DictConfig) -> None:
         cfg.tracking.tracking_uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).expanduser()}"
 
 
-def build(name: str, factory: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a factory from the configuration; its exceptions become mistakes of the key `name`."""
+@contextmanager
+def config_errors(key: str) -> Iterator[None]:
+    """Report an error of the block as a mistake at a key of the configuration.
+
+    Raises:
+        ConfigError: the block failed; the message names the key.
+    """
     try:
-        return factory(*args, **kwargs)
+        yield
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"{name}: {explain_failure(error)}") from error
+        raise ConfigError(f"{key}: {explain_failure(error)}") from error
 
 
 def changed_env(name: str, env: Any, changes: Any) -> DictConfig:
@@ -104,8 +110,9 @@ def changed_env(name: str, env: Any, changes: Any) -> DictConfig:
     if unknown:
         known = ", ".join(str(key) for key in env if not str(key).startswith("_"))
         raise ConfigError(f"{name}: the environment has no {', '.join(unknown)}; it has {known}")
-    merged: Any = build(name, OmegaConf.merge, env, changes or {})
-    build(name, build(name, instantiate, merged))
+    with config_errors(name):
+        merged: Any = OmegaConf.merge(env, changes or {})
+        instantiate(merged)()
     return merged
 
 

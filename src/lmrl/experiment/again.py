@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,18 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from lmrl.config.checks import ConfigError
-from lmrl.evaluation import Evaluation
 from lmrl.experiment.hardware import quiet_libraries, set_threads
+from lmrl.experiment.record import Results, record, reported_evaluation
 from lmrl.experiment.reload import trained_policy
-from lmrl.experiment.run import build_policy, evaluation_env, is_trained, reported_evaluation, run_as
+from lmrl.experiment.run import run_as
+from lmrl.experiment.task import build_policy, evaluation_env, is_trained
 from lmrl.runs.folders import config_hash, read_summary
-from lmrl.runs.provenance import describe, differences
-from lmrl.runs.recorded import PROVENANCE, changed_config, changes_of, provenance
-from lmrl.runs.summary import build_summary, partner_of, print_summary, write_json, write_transcripts
+from lmrl.runs.provenance import PROVENANCE, describe, differences, provenance
+from lmrl.runs.recorded import CHANGES, changed_config, changes_of
+from lmrl.runs.summary import print_summary
 from lmrl.scores import Anchors
-from lmrl.system.files import write_text
-from lmrl.tracking.core import RunIdentity
+from lmrl.system.files import write_json, write_text
+from lmrl.tracking.core import RunIdentity, Tracker
 from lmrl.tracking.store import below
 
 TIMINGS = ("second", "episodes_per", "memory")
@@ -40,56 +42,69 @@ def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
         ConfigError: the run has no policy, or the changes are impossible or without effect.
     """
     cfg, recorded = changed_config(folder, changes), provenance(folder)
-    _refuse_overruled(cfg, changes)
+    _refuse_overruled(cfg.evaluation.decoding or {}, changes)
     quiet_libraries()
     set_threads(cfg.hardware.threads, 1)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    env = evaluation_env(cfg)
-    _tell_differences(recorded, cfg, env_version=env().version)
+    env = evaluation_env(cfg.task, cfg.evaluation.env)
+    env_version = env().version
+    _print_differences(recorded, env_version)
     try:
-        policy = trained_policy(folder, cfg) if is_trained(cfg) else build_policy(cfg)
+        policy = trained_policy(folder, cfg) if is_trained(cfg.algo) else build_policy(cfg.algo, cfg.task.get("prompt"))
     except FileNotFoundError as error:
         raise ConfigError(str(error)) from error
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    begun = _beginning(folder, changes, config, env().version)
+    begun = _beginning(folder, changes, config, env_version)
     with torch.no_grad():
-        evaluation = reported_evaluation(cfg, env, policy)
+        evaluation = reported_evaluation(cfg.evaluation, env, policy, seed=cfg.seed, memory=cfg.task.memory)
     place = folder / "evaluations" / config_hash(config)[:12]
-    place.mkdir(parents=True, exist_ok=True)
-    known, choices = read_summary(folder), recorded["choices"]
-    anchors = Anchors.of_task(cfg.task)
-    summary = build_summary(
-        task=choices["task"], algo=choices["algo"], model=known.get("model", choices["model"]), seed=cfg.seed,
-        status="finished", config_hash=config_hash(config), started=begun["started"], changed=begun["changed"],
-        dataset=known.get("dataset"), rollout=evaluation.rollout, evaluation=evaluation.summary(anchors),
-        paper=known.get("paper"), anchors=anchors, usage=getattr(policy, "usage", None), partner=partner_of(env()),
-    )  # fmt: skip
-    write_transcripts(evaluation, place / "transcripts.jsonl")
-    write_json(summary, place / "summary.json")
-    write_json({"run": str(folder), "changes": list(changes)}, place / "changes.json")
+    write_json({"run": str(folder), "changes": list(changes)}, place / CHANGES)
     write_json(begun, place / PROVENANCE)
     write_text(OmegaConf.to_yaml(cfg, resolve=True), place / "config.yaml")
-    where = _track(folder, place, config, cfg, summary, evaluation)
-    print_summary(summary, {"folder": place, "run": folder} | where)
+    known, choices = read_summary(folder), recorded["choices"]
+    model = known.get("model", choices["model"])
+    identity = RunIdentity(choices["task"], choices["algo"], model, cfg.seed, config_hash(config))
+    with tracked(folder, cfg.tracking, identity, config=config, place=place) as log:
+        results = Results(cfg.task, identity, env, Anchors.of_task(cfg.task), known.get("dataset"), place, log)
+        summary = record(results, evaluation, usage=getattr(policy, "usage", None), files=[place / CHANGES])
+        shown = dict(log.location)
+    print_summary(summary, {"folder": place, "run": folder} | shown)
     _compare_evaluations(folder, place, changes)
     return float(summary["evaluation"]["return_mean"])
 
 
 def _beginning(folder: Path, changes: Sequence[str], config: Mapping[str, Any], env_version: str) -> dict[str, Any]:
-    """Return the provenance of another evaluation of a run."""
+    """Return the provenance of a re-evaluation of the run in a folder."""
     recorded = provenance(folder)
-    typed = ["mode=eval", f"run={folder}", *changes]
-    found = describe(
-        overrides=typed, choices=recorded["choices"], env_version=env_version, dataset=recorded.get("dataset") or "",
-        changed=changes_of(config, recorded["choices"]), kind="evaluation",
+    begun = describe(
+        overrides=["mode=eval", f"run={folder}", *changes], choices=recorded["choices"], env_version=env_version,
+        dataset=recorded.get("dataset") or "", changed=changes_of(config, recorded["choices"]), kind="evaluation",
     )  # fmt: skip
-    # The configuration is made of what was typed both times.
-    return found | {"overrides": [*recorded["overrides"], *changes]}
+    # The configuration is made from the overrides of both times.
+    return begun | {"overrides": [*recorded["overrides"], *changes]}
 
 
-def _refuse_overruled(cfg: DictConfig, changes: Sequence[str]) -> None:
-    """Refuse to change how the policy drew its tokens while training, where it is evaluated with another value."""
-    reported = cfg.evaluation.get("decoding") or {}
+@contextmanager
+def tracked(
+    folder: Path, tracking: DictConfig, identity: RunIdentity, *, config: Mapping[str, Any], place: Path
+) -> Iterator[Tracker]:
+    """Track a re-evaluation of the run in a folder; in MLflow it is a run below that one.
+
+    Args:
+        folder: the folder of the run that is evaluated.
+        tracking: the configuration's group of that name.
+        identity: the re-evaluation.
+        config: its resolved configuration, in plain containers.
+        place: its folder.
+    """
+    note = folder / "mlflow.json"
+    run_id = json.loads(note.read_text(encoding="utf-8"))["run_id"] if note.exists() else None
+    with below(run_id), instantiate(tracking).run(identity, config=config, folder=place) as log:
+        yield log
+
+
+def _refuse_overruled(reported: Mapping[str, Any], changes: Sequence[str]) -> None:
+    """Refuse a change of the training's decoding that the decoding of the evaluation (`reported`) overrules."""
     for key in (change.lstrip("+").split("=")[0] for change in changes):
         name = key.removeprefix("algo.decoding.")
         if name != key and name in reported:
@@ -110,7 +125,7 @@ def replay(folder: Path, changes: Sequence[str] = ()) -> float:
     cfg, recorded = changed_config(folder, changes), provenance(folder)
     if read_summary(folder).get("status") != "finished":
         raise ConfigError(f"{folder} is not a finished run: resume=true continues it")
-    _tell_differences(recorded, cfg)
+    _print_differences(recorded, instantiate(cfg.task.env)().version)
     mean, other = run_as(cfg, recorded["choices"], [*recorded["overrides"], *changes])
     if other is not None:
         _compare_metrics(folder, other)
@@ -130,32 +145,11 @@ def first_difference(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, 
     return None if len(ours) == len(theirs) else f"there were {len(ours)} rows, there are {len(theirs)}"
 
 
-def _track(
-    folder: Path,
-    place: Path,
-    config: Mapping[str, Any],
-    cfg: DictConfig,
-    summary: Mapping[str, Any],
-    evaluation: Evaluation,
-) -> dict[str, str]:
-    """Record an evaluation in the tracker, in MLflow as a run below the one that it evaluates; return where it is."""
-    note = folder / "mlflow.json"
-    run_id = json.loads(note.read_text(encoding="utf-8"))["run_id"] if note.exists() else None
-    identity = RunIdentity(summary["task"], summary["algo"], summary["model"], cfg.seed, config_hash(dict(config)))
-    with below(run_id), instantiate(cfg.tracking).run(identity, config=config, folder=place, resume=False) as log:
-        log.log_results(summary)
-        for path in (place / "summary.json", place / "transcripts.jsonl", place / "changes.json", place / PROVENANCE):
-            log.log_file(path)
-        log.log_evaluation(evaluation, memory=cfg.task.memory)
-        return dict(log.places)
-
-
-def _tell_differences(recorded: dict[str, Any], cfg: DictConfig, **known: str) -> None:
-    """Say which versions, code, data, environment or machine are not those of the recorded run."""
-    env_version = known.get("env_version") or instantiate(cfg.task.env)().version
+def _print_differences(recorded: dict[str, Any], env_version: str) -> None:
+    """Print the versions, code, environment and machine that are not those of the recorded run."""
     now = describe(overrides=[], choices={}, env_version=env_version, dataset="")
-    for said in differences(recorded, now):
-        print(f"differs from the recorded run: {said}", file=sys.stderr)
+    for difference in differences(recorded, now):
+        print(f"differs from the recorded run: {difference}", file=sys.stderr)
 
 
 def _compare_evaluations(folder: Path, place: Path, changes: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lmrl.config.checks import ConfigError, build, check_config, check_environments
+from lmrl.config.checks import ConfigError, check_config, check_environments, config_errors
 from lmrl.runs.folders import RunFolders, config_hash, run_name, why_not_resumable
 from lmrl.scores import Anchors
 from lmrl.system.equipment import (
@@ -35,13 +35,15 @@ def preflight(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     for said in mismatches(config):
         raise ConfigError(said)
-    build("task.score", Anchors.of_task, config["task"])
+    with config_errors("task.score"):
+        Anchors.of_task(config["task"])
     for said in machine_faults(config["hardware"]):
         raise ConfigError(said)
     _check_folders(config)
     check_environments(cfg)
     if not config["task"]["dataset"].get("folder"):  # data of one's own need no recipe
-        build("task.dataset.recipe", instantiate, cfg.task.dataset.recipe)
+        with config_errors("task.dataset.recipe"):
+            instantiate(cfg.task.dataset.recipe)
     if cfg.resume and not is_started_by_launcher():
         _check_resumable(config, choices)
 
@@ -128,7 +130,8 @@ def _check_model(path: str) -> None:
     """See that a model's folder is there, or that the Hub or its cache can be asked for it."""
     from lmrl.config.hub import check_path, why_absent
 
-    build("model.path", check_path, path)
+    with config_errors("model.path"):
+        check_path(path)
     if not Path(path).is_dir() and (reason := why_absent(path)) is not None:
         raise ConfigError(f"model.path={path}: {reason}")
 

@@ -9,9 +9,10 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lmrl.callbacks.resume import newest_checkpoint
-from lmrl.config.checks import build
-from lmrl.experiment.stage import TOKENIZER, Materials, build_module, evaluation_decoding, load_weights
+from lmrl.callbacks.resume import BEST, newest_checkpoint
+from lmrl.experiment.materials import Materials, initial_model
+from lmrl.experiment.stage import TOKENIZER, build_module, load_weights
+from lmrl.experiment.task import evaluation_decoding, is_trained
 from lmrl.exported import PLAYER
 from lmrl.models import tokenizer
 from lmrl.policies.core import Policy
@@ -30,12 +31,12 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
         ConfigError: the configuration does not fit this version of the code, or all checkpoints are damaged.
     """
     cfg = run_config(folder) if cfg is None else cfg
-    if cfg.algo.get("module") is None:
+    if not is_trained(cfg.algo):
         raise FileNotFoundError(
             f"{folder} was played by {cfg.algo.policy._target_}, which is not trained, so there are no weights to load"
         )
     saved, checkpoints = folder / "policy", folder / "checkpoints"
-    chosen = checkpoints / "best.ckpt"
+    chosen = checkpoints / BEST
     if cfg.evaluation.checkpoint != "best" or not chosen.exists():
         newest = newest_checkpoint(checkpoints)
         if newest is None:
@@ -51,13 +52,14 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
         if not saved.is_dir():
             raise FileNotFoundError(f"{saved} is missing: an earlier version began this run; start it again")
     codec = tokenizer.load(path=str(saved.resolve()))
-    lm = partial(build, "model.lm", instantiate(_own_model(cfg.model.lm, saved)), codec)
+    lm = partial(initial_model, _own_model(cfg.model.lm, saved), codec)
     # Methods refuse to learn from some ways to act; here nothing is learned, and the policy may act as it likes.
     stage: Any = OmegaConf.create(OmegaConf.to_container(cfg.algo, resolve=True))
     stage.decoding, rerank = None, stage.module.pop("rerank", None)
-    module = build_module(cfg, stage, Materials(codec, lm, ()))
+    module = build_module(stage, Materials.of(cfg, codec, lm))
     load_weights(module, chosen)
-    module.decoding, module.rerank = evaluation_decoding(cfg), instantiate(rerank, _convert_="all") if rerank else None
+    module.decoding = evaluation_decoding(cfg.algo.decoding, cfg.evaluation.decoding)
+    module.rerank = instantiate(rerank, _convert_="all") if rerank else None
     return module.eval().policy()
 
 

@@ -1,8 +1,8 @@
 """Train one stage: build its module and data from the configuration, and fit it with Lightning."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +10,19 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
-from torch import nn
 
 from lmrl.callbacks.progress import TrainingProgress
-from lmrl.callbacks.resume import LATEST, AtomicCheckpointIO, newest_checkpoint, resumable
-from lmrl.config.checks import ConfigError, build, changed_env
+from lmrl.callbacks.resume import BEST, LATEST, AtomicCheckpointIO, newest_checkpoint, resumable
+from lmrl.config.checks import ConfigError, changed_env, config_errors
 from lmrl.config.data_needs import data_faults
-from lmrl.experiment.hardware import Sharded, machine, resolve_precision
+from lmrl.experiment.hardware import machine, resolve_precision
+from lmrl.experiment.materials import Materials
 from lmrl.experiment.profiler import profiler
+from lmrl.experiment.sharded import Sharded
 from lmrl.models.backbone import window
 from lmrl.models.sharding import compile_blocks, emptied, fill, recompute_activations
 from lmrl.modules.base import Algorithm
-from lmrl.policies.decoding import Decoding
 from lmrl.system import signals
-from lmrl.text.codec import Codec
-from lmrl.text.trajectory import Trajectory
 from lmrl.tracking.core import MetricsFile
 
 _ALWAYS: dict[str, Any] = {
@@ -35,24 +33,12 @@ _ALWAYS: dict[str, Any] = {
 }
 """The trainer's arguments that no configuration changes."""
 TOKENIZER = "tokenizer"
-"""The folder among the checkpoints that has the tokenizer, without which they could not be played before the end."""
+"""The folder among the checkpoints with the tokenizer, so that they can be played before the run has ended."""
 
 
 @dataclass(frozen=True)
-class Materials:
-    """What a stage is made of, besides its own configuration."""
-
-    codec: Codec
-    lm: Callable[[], nn.Module]
-    """Makes a fresh copy of the initial language model."""
-    trajectories: Sequence[Trajectory]
-    folders: Mapping[str, Path] = field(default_factory=dict)
-    """What further stages before this one left, by the name of the module's argument that takes it."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One trained stage."""
+class Trained:
+    """The result of training one stage."""
 
     module: Algorithm
     trainer: pl.Trainer
@@ -62,7 +48,7 @@ class Stage:
     """The checkpoint that was best on the validation episodes. `None`: nothing was evaluated."""
     latest: Path
     interactions: Mapping[str, int]
-    """What training took from the environment: `episodes` and `environment_steps`; empty for offline methods."""
+    """Counts of `episodes` and `environment_steps` in training; empty for offline methods."""
 
     @property
     def report(self) -> dict[str, Any]:
@@ -93,83 +79,86 @@ def check_machine(hardware: DictConfig) -> None:
         hardware: the configuration's group of that name.
 
     Raises:
-        ConfigError: this machine, or this version of Lightning, cannot do what is asked for.
-        MisconfigurationException: as Lightning says it.
+        ConfigError: this machine or this version of Lightning cannot run it.
     """
-    pl.Trainer(**machine(hardware), logger=False, enable_checkpointing=False, **_ALWAYS)
+    with config_errors("hardware"):
+        pl.Trainer(**machine(hardware), logger=False, enable_checkpointing=False, **_ALWAYS)
 
 
-def build_module(cfg: DictConfig, stage: DictConfig, materials: Materials) -> Algorithm:
-    """Build the algorithm of a stage from its configuration.
+def build_module(stage: DictConfig, materials: Materials) -> Algorithm:
+    """Build the algorithm of a stage.
+
+    Args:
+        stage: the stage's configuration.
+        materials: everything else that it is made of.
 
     Raises:
         ConfigError: a hyper-parameter is out of range, unknown, or does not fit the model.
     """
-    torch.manual_seed(cfg.seed)  # new weights must not depend on what came before, such as whether a prior was reused
-    settings = stage.get("optimizer") or cfg.model.optimizer  # a stage may have an optimizer of its own
-    optimizer = instantiate(settings, lr=cfg.model.optimizer.lr * stage.lr_scale)
+    # New weights must not depend on anything before, such as whether a prior was reused.
+    torch.manual_seed(materials.seed)
+    model = materials.model
+    # A stage may have an optimizer of its own.
+    optimizer = instantiate(stage.get("optimizer") or model.optimizer, lr=model.optimizer.lr * stage.lr_scale)
+    with config_errors("algo.decoding"):
+        decoding = instantiate(stage.decoding)
     # Hydra would copy live objects that are passed to `instantiate`; a partial is called with them as they are.
-    return build(
-        "algo.module",
-        instantiate(stage.module, _partial_=True, _convert_="all"),
-        lm=materials.lm,
-        codec=materials.codec,
-        optimizer=optimizer,
-        steps=stage.steps,
-        max_new_tokens=cfg.task.max_new_tokens,
-        decoding=build("algo.decoding", instantiate, stage.decoding),
-        **materials.folders,
-    )
+    factory = instantiate(stage.module, _partial_=True, _convert_="all")
+    with config_errors("algo.module"):
+        return factory(
+            lm=materials.lm,
+            codec=materials.codec,
+            optimizer=optimizer,
+            steps=stage.steps,
+            max_new_tokens=materials.max_new_tokens,
+            decoding=decoding,
+            **materials.folders,
+        )
 
 
-def evaluation_decoding(cfg: DictConfig) -> Decoding:
-    """Return how the trained policy draws its tokens: as while training, but for what `evaluation.decoding` changes.
+def build_stage(stage: DictConfig, materials: Materials) -> tuple[Algorithm, Any]:
+    """Build the algorithm of a stage and its data.
 
-    Raises:
-        ConfigError: a value is out of range or unknown, or `evaluation.decoding` is no mapping.
-    """
-    name = "evaluation.decoding"
-    changed = build(name, lambda: {**cfg.algo.decoding, **(cfg.evaluation.get("decoding") or {})})
-    return build(name, instantiate, changed)
-
-
-def build_stage(cfg: DictConfig, stage: DictConfig, materials: Materials) -> tuple[Algorithm, Any]:
-    """Build the algorithm and its data from a stage's configuration.
+    Args:
+        stage: the stage's configuration.
+        materials: everything else that it is made of.
 
     Raises:
         ConfigError: a hyper-parameter is out of range, unknown, or does not fit the model, the data or the precision.
     """
-    resolve_precision(cfg.hardware.precision)
-    module = build_module(cfg, stage, materials)
-    for said in data_faults(type(module), stage.module, stage.datamodule):  # of strangers' classes, too
-        raise ConfigError(said)
+    resolve_precision(materials.hardware.precision)
+    module = build_module(stage, materials)
+    for fault in data_faults(type(module), stage.module, stage.datamodule):  # of strangers' classes, too
+        raise ConfigError(fault)
+    factory = instantiate(_data_settings(stage.datamodule, materials.training), _partial_=True)
     keep = instantiate(stage.datamodule.filter) if stage.datamodule.get("filter") else None
-    settings = OmegaConf.merge(stage.datamodule, {"filter": None})
-    if "env" in settings:
-        settings = _practice(settings, OmegaConf.select(cfg, "training"))
-    datamodule = build(
-        "algo.datamodule",
-        instantiate(settings, _partial_=True),
-        filter=keep,
-        trajectories=list(materials.trajectories),
-        codec=materials.codec,
-        memory=cfg.task.memory,
-        steps_per_epoch=stage.steps_per_epoch * stage.accumulate,
-        seed=cfg.seed,
-        window=window(module.lm),
-        max_new_tokens=cfg.task.max_new_tokens,
-    )
-    episodes = build("task.memory", datamodule.episodes)  # too long rows are found here, before anything is trained
+    with config_errors("algo.datamodule"):
+        datamodule = factory(
+            filter=keep,
+            trajectories=list(materials.trajectories),
+            codec=materials.codec,
+            memory=materials.memory,
+            steps_per_epoch=stage.steps_per_epoch * stage.accumulate,
+            seed=materials.seed,
+            window=window(module.lm),
+            max_new_tokens=materials.max_new_tokens,
+        )
+    with config_errors("task.memory"):
+        episodes = datamodule.episodes()  # finds rows that are too long before anything is trained
     if datamodule.rounds_last == 0:  # the data stay as they are
-        build("algo.module", module.check_episodes, episodes)
+        with config_errors("algo.module"):
+            module.check_episodes(episodes)
     return module, datamodule
 
 
-def _practice(settings: Any, training: Any) -> Any:
-    """Return the settings of a datamodule that plays, with the environments that training plays in."""
-    if training and training.env:
+def _data_settings(datamodule: DictConfig, training: DictConfig) -> Any:
+    """Return the settings of a datamodule without its filter, and with the environments that training plays in."""
+    settings: Any = OmegaConf.merge(datamodule, {"filter": None})
+    if "env" not in settings:
+        return settings
+    if training.env:
         settings.env = changed_env("training.env", settings.env, training.env)
-    if training and training.first and training.first.env:
+    if training.first and training.first.env:
         first = changed_env("training.first.env", settings.env, training.first.env)
         with open_dict(settings):
             settings.first_env, settings.first_rounds = first, training.first.rounds
@@ -177,8 +166,8 @@ def _practice(settings: Any, training: Any) -> Any:
 
 
 def fit(
-    cfg: DictConfig,
     stage: DictConfig,
+    materials: Materials,
     module: Algorithm,
     datamodule: Any,
     *,
@@ -187,26 +176,26 @@ def fit(
     loggers: Sequence[Any] = (),
     callbacks: Sequence[pl.Callback] = (),
     monitor: str | None = None,
-) -> Stage:
+) -> Trained:
     """Train a stage, from its newest checkpoint in `folder` if there is one.
 
     Args:
-        cfg: the whole configuration.
-        stage: the stage's part of it.
+        stage: the stage's configuration.
+        materials: as for `build_stage`.
         module: the algorithm.
         datamodule: its data.
-        name: what progress calls it.
-        folder: where checkpoints go.
-        loggers: where metrics go.
-        callbacks: what else happens between epochs.
+        name: the name of the stage on the progress bar.
+        folder: the folder of checkpoints.
+        loggers: Lightning's loggers of the metrics.
+        callbacks: further callbacks of the trainer.
         monitor: the metric whose largest value marks the best checkpoint. `None`: keep only the latest.
     """
-    checkpoints = folder / "checkpoints"
-    progress = TrainingProgress(stage=name, steps=stage.steps)
-    arguments = machine(cfg.hardware) | {"profiler": profiler(OmegaConf.select(cfg, "training.profiler"), folder)}
-    # A sharded module stays in shards: what comes after the training needs another one, to be filled on one process.
+    checkpoints, hardware = folder / "checkpoints", materials.hardware
+    arguments = machine(hardware) | {"profiler": profiler(materials.training.profiler, folder)}
+    progress = TrainingProgress(name=name, steps=stage.steps)
+    # A sharded module stays in shards: after training another one is needed, to be filled on one process.
     result = emptied(module) if isinstance(arguments["strategy"], Sharded) else module
-    _prepare_blocks(module, cfg.hardware)
+    _prepare_blocks(module, hardware)
     trainer = pl.Trainer(
         **arguments,
         max_epochs=-(-stage.steps // stage.steps_per_epoch),
@@ -218,14 +207,14 @@ def fit(
         log_every_n_steps=min(20, stage.steps_per_epoch),
         default_root_dir=folder,
         logger=list(loggers),
-        callbacks=[*resumable(cfg.seed, stage.steps, checkpoints, monitor), *callbacks, progress],
+        callbacks=[*resumable(materials.seed, stage.steps, checkpoints, monitor), *callbacks, progress],
     )
     _run(trainer, module, datamodule, checkpoints)
-    best, latest = checkpoints / "best.ckpt", checkpoints / LATEST
+    best, latest = checkpoints / BEST, checkpoints / LATEST
     chosen = best if monitor is not None and best.exists() else None
     if trainer.is_global_zero:
         _make_usable(result, latest, trainer.strategy.root_device)
-    return Stage(result, trainer, progress.seconds, chosen, latest, datamodule.interactions)
+    return Trained(result, trainer, progress.seconds, chosen, latest, datamodule.interactions)
 
 
 def _make_usable(module: Algorithm, checkpoint: Path, device: torch.device) -> None:
@@ -262,13 +251,14 @@ def _run(trainer: pl.Trainer, module: Algorithm, datamodule: Any, checkpoints: P
 
 
 def _prepare_blocks(module: Algorithm, hardware: DictConfig) -> None:
-    """Do to the transformer blocks what the configuration says about memory and speed.
+    """Apply the configuration's choices about memory and speed to the transformer blocks.
 
     Raises:
         ConfigError: the model's architecture does not allow it.
     """
     if hardware.get("activation_checkpointing"):
-        build("hardware.activation_checkpointing", recompute_activations, module)
+        with config_errors("hardware.activation_checkpointing"):
+            recompute_activations(module)
     if hardware.get("compile"):
         compile_blocks(module)
 

@@ -54,18 +54,18 @@ class Explain:
 
 
 def draw_figures(
-    cfg: DictConfig, env: TextEnv, module: Algorithm, rows: Sequence[dict[str, float]], folder: Path, *, title: str
+    task: DictConfig, env: TextEnv, module: Algorithm, rows: Sequence[dict[str, float]], folder: Path, *, title: str
 ) -> list[Path]:
     """Draw learning curves and the task's own figures into `folder`, and return their paths."""
-    score: Any = cfg.task.get("score")
+    score: Any = task.get("score")
     references = (
         {"validation/return_mean": {"data": float(score.data), "paper's maximum": float(score.max)}} if score else None
     )
     pictures = [learning_curves(rows, folder / "learning_curves.png", title=title, references=references)]
     env.reset(seed=0)
     actions = env.legal_actions()
-    for name, figure in (cfg.task.get("figures") or {}).items():
+    for name, figure in (task.get("figures") or {}).items():
         explain = Explain(module, actions or ())
         draw = instantiate(figure)
-        pictures.append(draw(env=env, explain=explain, path=folder / f"{name}.png", gamma=cfg.task.gamma, title=title))
+        pictures.append(draw(env=env, explain=explain, path=folder / f"{name}.png", gamma=task.gamma, title=title))
     return pictures

@@ -28,7 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, default=Path("report"), help="the folder to write; default: report")
     parser.add_argument("--title", default="Comparison of runs", help="of the page")
     parser.add_argument("--dialogues", type=int, default=1, help="best and worst episodes of each method; default: 1")
-    parser.add_argument("--config", type=Path, help="the configuration folder, for commands; default: conf")
     options = parser.parse_args(arguments)
     return guarded(lambda: _report(options))
 
@@ -47,7 +46,6 @@ def _report(options: argparse.Namespace) -> None:
         raise ValueError("--run names the runs themselves: leave --experiment and --filter out")
     from lmrl.report.folders import runs_in
     from lmrl.report.groups import group_runs
-    from lmrl.report.invocation import Commands
     from lmrl.report.page import build_page, write_page
     from lmrl.report.runs import without_password
     from lmrl.report.store import runs_in_store
@@ -60,15 +58,15 @@ def _report(options: argparse.Namespace) -> None:
             options.mlflow, experiments=options.experiment, filter=options.filter, run_ids=options.run
         )
         runs += [run for run in stored if run.run_id not in known]
-    groups, apart = group_runs(runs)
+    if old := [run for run in runs if run.is_of_another_version]:
+        print(f"left out: {len(old)} runs of another version of lmrl, such as {old[0].place}", file=sys.stderr)
+    groups, apart = group_runs([run for run in runs if not run.is_of_another_version])
     sources = [*places, *([without_password(options.mlflow)] if options.mlflow else [])]
     counted = sum(len(group.runs) for group in groups)
     when = datetime.now().strftime("%Y-%m-%d %H:%M")
     counts = f"{counted} runs of {len(groups)} configurations, and {len(apart)} that do not count"
     made = f"{counts}; {', '.join(sources)}; {when}"
-    page = build_page(
-        groups, apart, title=options.title, made=made, dialogues=options.dialogues, commands=Commands(options.config)
-    )
+    page = build_page(groups, apart, title=options.title, made=made, dialogues=options.dialogues)
     html, markdown = write_page(page, options.to)
     print(f"{counted} runs compared, {len(apart)} listed apart\n{html}\n{markdown}")
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
-from lmrl.report.runs import CHANGES, Run, Status, changes_in, identity, metric_rows, progress
+from lmrl.report.runs import Run, Status, changes_in, identity, metric_rows, progress
 from lmrl.runs.folders import is_busy
-from lmrl.runs.recorded import PROVENANCE
+from lmrl.runs.provenance import PROVENANCE
+from lmrl.runs.recorded import CHANGES
 
 
 def runs_in(places: Sequence[str]) -> list[Run]:

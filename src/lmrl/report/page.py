@@ -12,7 +12,6 @@ from lmrl.report import charts
 from lmrl.report.curves import INTERACTIONS, STEPS, curve
 from lmrl.report.dialogues import Dialogue, best_and_worst
 from lmrl.report.groups import Group
-from lmrl.report.invocation import Commands
 from lmrl.report.naming import differences
 from lmrl.report.results import Result, close_to_best, compare, result_of
 from lmrl.report.runs import Run
@@ -54,7 +53,7 @@ class TaskPart:
 
 
 def build_page(
-    groups: Sequence[Group], apart: Sequence[Run], *, title: str, made: str, dialogues: int, commands: Commands
+    groups: Sequence[Group], apart: Sequence[Run], *, title: str, made: str, dialogues: int
 ) -> dict[str, Any]:
     """Return all that the templates show.
 
@@ -64,14 +63,12 @@ def build_page(
         title: of the page.
         made: when and from what the page was made.
         dialogues: how many best and worst episodes of each group are shown.
-        commands: tells the commands of runs.
     """
     results = [result_of(group) for group in groups]
     names = sorted({group.section for group in groups})
     parts = [_task_part(name, [r for r in results if r.group.section == name], dialogues) for name in names]
     unchanged = [part for part in parts if not part.is_changed and part.best is not None]
     compared = [result for part in unchanged for result in part.results if not result.group.trial]
-    runs = [(result, run) for part in parts for result in part.results for run in result.group.runs]
     return {
         "title": title,
         "made": made,
@@ -81,7 +78,7 @@ def build_page(
         "cells": {(result.group.name, result.group.section): result for result in compared},
         "comparison": compare(results),
         "apart": apart,
-        "runs": [(result, run, commands.of(run)) for result, run in runs],
+        "runs": [(result, run) for part in parts for result in part.results for run in result.group.runs],
         "mixed": _mixed(groups),
         "style": charts.STYLE,
     }

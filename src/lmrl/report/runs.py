@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmrl.runs.folders import WITHOUT_EFFECT, lies_in
+from lmrl.runs.provenance import FORMAT
 from lmrl.runs.recorded import environment_changes
 
 Status = Literal["finished", "interrupted", "failed", "unfinished"]
 """How a run ended; `unfinished`: it left no word about its end, because it still runs or was killed."""
 
-CHANGES = "changes.json"
-"""The file that makes a folder another evaluation of a run, and says what it changed."""
 _TIME = re.compile(r"^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_")
 _NAME = re.compile(r"(?P<task>\w+)-(?P<algo>\w+)-s(?P<seed>\d+)-[0-9a-f]{6}")
 
@@ -55,6 +54,17 @@ class Run:
     def results(self) -> Mapping[str, Any]:
         """The `evaluation` block of the summary."""
         return self.summary.get("evaluation") or {}
+
+    @property
+    def command(self) -> str:
+        """The command that was typed, without passwords. Empty: the run has no provenance.json."""
+        return without_password(str(self.provenance.get("command", "")))
+
+    @property
+    def is_of_another_version(self) -> bool:
+        """Whether a version of lmrl with another format of run folders made it, such as 0.1."""
+        record = self.summary or self.provenance
+        return bool(record) and record.get("format") != FORMAT
 
     @property
     def is_changed(self) -> bool:

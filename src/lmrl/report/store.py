@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
-from lmrl.report.runs import CHANGES, Run, Status, changes_in, identity, progress, without_password
-from lmrl.runs.recorded import PROVENANCE
+from lmrl.report.runs import Run, Status, changes_in, identity, progress, without_password
+from lmrl.runs.provenance import PROVENANCE
+from lmrl.runs.recorded import CHANGES
 from lmrl.tracking.store import PARENT_TAG, reader
 
 EXPERIMENTS = "lmrl/"

@@ -15,7 +15,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from lmrl.config.checks import ConfigError
+from lmrl.config.types import ConfigError
+from lmrl.runs.provenance import provenance
 
 UNREAD = (
     *("task.importer", "task.players", "task.figures", "task.records", "task.paper", "task.dataset.published"),
@@ -233,6 +234,10 @@ def _nearest(parent: Path, config: Mapping[str, Any]) -> str:
     files = sorted(parent.glob("*/config.yaml"), key=lambda file: file.parent.name)
     if not files or not config:
         return ""
+    try:
+        provenance(files[-1].parent)
+    except ConfigError as error:
+        return f"; {error}"
     theirs: Any = OmegaConf.to_container(OmegaConf.load(files[-1]))
     before, now = decisive(theirs), decisive(config)
     keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]

@@ -1,6 +1,7 @@
-"""What decides a run's numbers beside its configuration: the versions of packages and of this code."""
+"""What determines a run's numbers besides its configuration: versions of packages and code, data, machine."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
@@ -11,7 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lmrl
+from lmrl.config.types import ConfigError
 
+PROVENANCE = "provenance.json"
+FORMAT = 2
+"""The format of a run folder, in its provenance.json and summary.json; folders of lmrl 0.1 have none."""
 Kind = Literal["run", "evaluation"]
 """A run of its own, or another evaluation of one."""
 
@@ -90,6 +95,7 @@ def describe(
         kind: a run of its own, or another evaluation of one.
     """
     return {
+        "format": FORMAT,
         "kind": kind,
         "started": timestamp(),
         "command": shlex.join(["python", "run.py", *overrides]),
@@ -102,6 +108,22 @@ def describe(
         "dataset": dataset,
         "machine": {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
     }
+
+
+def provenance(folder: Path) -> dict[str, Any]:
+    """Return the content of a run's provenance.json, as `describe` made it.
+
+    Raises:
+        ConfigError: the run was made by a version of lmrl with another format of run folders.
+    """
+    file = folder / PROVENANCE
+    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if record.get("format") != FORMAT:
+        raise ConfigError(
+            f"{folder} was written by another version of lmrl, such as 0.1, and cannot be read by this one: "
+            "run the experiment again"
+        )
+    return record
 
 
 def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

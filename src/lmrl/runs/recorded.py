@@ -12,9 +12,11 @@ from omegaconf.errors import OmegaConfBaseException
 from lmrl.config.checks import check_config
 from lmrl.config.compose import compose_run, compose_unchecked
 from lmrl.runs.folders import decisive, lies_in
-from lmrl.system.files import write_text
+from lmrl.runs.provenance import PROVENANCE, describe, provenance
+from lmrl.system.files import write_json, write_text
 
-PROVENANCE = "provenance.json"
+CHANGES = "changes.json"
+"""The file that makes a folder a re-evaluation of a run, and lists its changes."""
 ENVIRONMENT = ("task.env", "task.evaluation.env", "evaluation.env", "task.score", "task.own_score")
 """Parts of a configuration that make the reported number one of another task."""
 _ABSENT = object()
@@ -24,39 +26,42 @@ def run_config(folder: Path) -> DictConfig:
     """Return the configuration that a run was started with.
 
     Raises:
-        FileNotFoundError: the folder is no run.
+        FileNotFoundError: the folder is not a run folder.
+        ConfigError: it was written by another version of lmrl.
     """
     file = folder / "config.yaml"
     if not file.is_file():
         raise FileNotFoundError(f"{folder} is not a run folder: it has no config.yaml")
+    provenance(folder)
     cfg: Any = OmegaConf.load(file)
     return cfg
 
 
-def provenance(folder: Path) -> dict[str, Any]:
-    """Return what was recorded of a run's beginning; of older runs what their other files tell."""
-    file = folder / PROVENANCE
-    if file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))
-    path = folder / "summary.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    task, algo = known.get("task", folder.parts[-3]), known.get("algo", folder.parts[-2])
-    choices = {"task": task, "algo": algo, "model": known.get("model", "tiny")}
-    return {
-        "overrides": [f"{group}={choice}" for group, choice in choices.items()],
-        "choices": choices,
-        "versions": known.get("versions", {}),
-        "git_commit": known.get("git_commit"),
-        "dataset": known.get("dataset", {}).get("fingerprint"),
-    }
+def record_beginning(
+    folder: Path,
+    cfg: DictConfig,
+    choices: Mapping[str, str],
+    overrides: Sequence[str],
+    *,
+    env_version: str,
+    dataset: str,
+) -> None:
+    """Write the provenance.json and the config.yaml of a run; a resumed run keeps the time of its first start.
 
-
-def record_beginning(folder: Path, description: Mapping[str, Any]) -> None:
-    """Write a run's provenance.json; a run that is resumed began when it was first started."""
-    file = folder / PROVENANCE
-    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    whole = {**description, "started": before.get("started") or description["started"]}
-    write_text(json.dumps(whole, indent=2) + "\n", file)
+    Args:
+        folder: the run's folder.
+        cfg: its configuration.
+        choices: the choice of each group, such as `task: maze`.
+        overrides: the arguments of `run.py`, as they were typed.
+        env_version: version of the environment.
+        dataset: fingerprint of the data.
+    """
+    changed, file = changes_of(_plain(cfg), choices), folder / PROVENANCE
+    begun = describe(overrides=overrides, choices=choices, env_version=env_version, dataset=dataset, changed=changed)
+    before = provenance(folder) if file.is_file() else begun
+    write_json(begun | {"started": before["started"]}, file)
+    # Last, because config.yaml makes the folder one of a run.
+    write_text(OmegaConf.to_yaml(cfg, resolve=True), folder / "config.yaml")
 
 
 def changed_config(folder: Path, changes: Sequence[str]) -> DictConfig:

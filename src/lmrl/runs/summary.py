@@ -1,25 +1,18 @@
-"""What a run leaves behind for its reader: summary.json, transcripts.jsonl, and a table in the terminal."""
+"""The summary of a run: the blocks of summary.json, and the same numbers as a table."""
 
-import json
-import math
 import shlex
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lmrl.evaluation import Evaluation
 from lmrl.runs.formats import duration, number, percent
-from lmrl.runs.provenance import git_commit, timestamp, versions
+from lmrl.runs.provenance import FORMAT, git_commit, timestamp, versions
 from lmrl.runs.recorded import environment_changes
 from lmrl.scores import Anchors
-from lmrl.system.files import write_text
-from lmrl.text.trajectory import Trajectory
 
 Status = Literal["finished", "interrupted", "failed"]
 """How a run ended."""
@@ -85,65 +78,18 @@ def build_summary(
         **{"usage": usage, "partner": partner},
     }
     blocks = {name: _block(name, values or {}) for name, values in given.items() if values or name not in OPTIONAL}
-    head = {"task": task, "algo": algo, "model": model, "seed": seed, "status": status, "config_hash": config_hash}
+    head = {
+        "format": FORMAT,
+        "task": task,
+        "algo": algo,
+        "model": model,
+        "seed": seed,
+        "status": status,
+        "config_hash": config_hash,
+    }
     head |= {"started": started, "ended": timestamp(), "changed": changed}
     scale = {} if anchors is None else {"anchors": _returns(anchors)}
     return {**head, **blocks, **scale, "error": error, "versions": versions(), "git_commit": git_commit()}
-
-
-def write_unfinished(folder: Path, error: BaseException, **known: Any) -> None:
-    """Write the summary.json of a run that failed or was interrupted, and say what is left of it.
-
-    Args:
-        folder: the run's folder.
-        error: what ended it.
-        known: as `build_summary` takes it.
-    """
-    status: Status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-    reason = f"{type(error).__name__}: {error}".splitlines()[0] if status == "failed" else None
-    try:
-        write_json(build_summary(status=status, error=reason, **known), folder / "summary.json")
-    except OSError as problem:  # a full disk must not hide why the run ended
-        print(f"{folder / 'summary.json'} cannot be written: {problem}", file=sys.stderr)
-    kept = "checkpoints are kept" if any(folder.glob("checkpoints/*.ckpt")) else "no checkpoint was written yet"
-    print(f"{status}: {kept} in {folder}; run the same command with resume=true to continue", file=sys.stderr)
-
-
-def write_json(value: Any, path: Path) -> None:
-    """Write a value as JSON that any reader accepts (NaN and infinity become null), all of it or nothing."""
-    write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", path)
-
-
-def write_transcripts(evaluation: Evaluation, path: Path) -> None:
-    """Write one episode per line: messages, rewards (one per message), return, seed, start and how it ended."""
-    lines = [
-        json.dumps(
-            _plain({"index": index, "seed": start.seed, "start": dict(start.options), **transcript(trajectory)}),
-            allow_nan=False,
-            ensure_ascii=False,
-        )
-        for index, (start, trajectory) in enumerate(zip(evaluation.starts, evaluation.trajectories, strict=True))
-    ]
-    write_text("".join(line + "\n" for line in lines), path)
-
-
-def transcript(trajectory: Trajectory) -> dict[str, Any]:
-    """Return an episode as plain values, its turns as chat messages (the policy is the assistant)."""
-    return {
-        "messages": messages(trajectory),
-        "rewards": [turn.reward for turn in trajectory.turns],
-        "return": trajectory.total_reward,
-        "success": bool(trajectory.info.get("success", False)),
-        "invalid_actions": int(trajectory.info.get("invalid_actions", 0)),
-        "turns": trajectory.length,
-        "terminated": trajectory.terminated,
-        "truncated": trajectory.truncated,
-    }
-
-
-def messages(trajectory: Trajectory) -> list[dict[str, str]]:
-    """Return the turns as chat messages: actions are the assistant's, observations the user's."""
-    return [{"role": "assistant" if turn.is_action else "user", "content": turn.text} for turn in trajectory.turns]
 
 
 def print_summary(summary: Mapping[str, Any], files: Mapping[str, str | Path], console: Console | None = None) -> None:
@@ -264,11 +210,6 @@ def _costs(summary: Mapping[str, Any]) -> dict[str, str]:
     return said
 
 
-def partner_of(env: Any) -> dict[str, Any] | None:
-    """Return the `partner` block of summary.json: who answers in an environment. `None`: nobody does."""
-    return getattr(getattr(env, "partner", None), "summary", None)
-
-
 def _mean(block: Mapping[str, Any], name: str) -> tuple[str, str]:
     """Return a mean and its interval as table cells."""
     digits = 2 if name == "return" else 1
@@ -284,16 +225,3 @@ def _block(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"summary block {name!r} has no key {', '.join(unknown)}; it has {', '.join(BLOCKS[name])}")
     return {key: values.get(key) for key in BLOCKS[name]}
-
-
-def _plain(value: Any) -> Any:
-    """Return the value in JSON's own types."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -114,3 +114,8 @@ def windows(trajectory: Trajectory, memory: int | None, replies: bool = False) -
         has_reply = reply > i + 1
         successor = view(turns[:reply], memory) if has_reply and not terminated else None
         yield Window(turns[start : reply if replies else i + 1], i - start, successor, terminated)
+
+
+def messages(trajectory: Trajectory) -> list[dict[str, str]]:
+    """Return the turns as chat messages: actions are the assistant's, observations the user's."""
+    return [{"role": "assistant" if turn.is_action else "user", "content": turn.text} for turn in trajectory.turns]

@@ -167,8 +167,8 @@ class Tracker:
         return [] if self.metrics is None else [self.metrics]
 
     @property
-    def places(self) -> Mapping[str, str]:
-        """Where a person finds the run, by what is there, for the table at its end. Empty: only in its folder."""
+    def location(self) -> Mapping[str, str]:
+        """Commands and addresses that show the run, by name, for the table at its end. Empty: only its folder does."""
         return {}
 
     def start(self, identity: RunIdentity, config: Mapping[str, Any], folder: Path, resume: bool) -> None:
@@ -197,7 +197,7 @@ class Tracker:
     def log_note(self, markdown: str) -> None:
         """Describe the run for people."""
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until what was recorded so far has arrived where it is kept."""
 
     def finish(self, status: Status) -> None:

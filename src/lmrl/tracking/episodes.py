@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmrl.rollout import Start
-from lmrl.runs.summary import messages
-from lmrl.text.trajectory import Trajectory, view
+from lmrl.text.trajectory import Trajectory, messages, view
 from lmrl.tracking.facts import rounded
 
 

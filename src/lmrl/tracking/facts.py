@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lmrl.runs.folders import UNREAD, experiment_hash, lies_in
-from lmrl.runs.provenance import git_commit
-from lmrl.runs.recorded import PROVENANCE, is_comparable
+from lmrl.runs.provenance import PROVENANCE, git_commit
+from lmrl.runs.recorded import is_comparable
 from lmrl.tracking.core import RunIdentity
 from lmrl.tracking.store import view_link
 

@@ -15,7 +15,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lmrl.config.types import Count, PathText, Text
 from lmrl.evaluation import Evaluation
-from lmrl.runs.summary import Status, write_json
+from lmrl.runs.summary import Status
+from lmrl.system.files import write_json
 from lmrl.tracking.core import EVALUATION, RunIdentity, Tracker
 from lmrl.tracking.episodes import TraceOwner, end_tracing, log_episode
 from lmrl.tracking.facts import LONGEST_VALUE, flatten, rounded, run_tags, task_note
@@ -99,7 +100,7 @@ class MLflowTracker(Tracker):
         return [*super().loggers, *([] if self._logger is None else [self._logger])]
 
     @property
-    def places(self) -> Mapping[str, str]:
+    def location(self) -> Mapping[str, str]:
         """What to type, and what to open then, to see the run."""
         return {} if self.run_id is None else self._store.pages(self._experiment_id, self.run_id)
 
@@ -182,7 +183,7 @@ class MLflowTracker(Tracker):
         """Describe the run for people; MLflow shows it above the numbers."""
         self._outbox.put(lambda: self._client.set_tag(self.run_id, "mlflow.note.content", markdown))
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until MLflow has everything, unless it stays away."""
         self._is_away = not self._outbox.flush(PATIENCE)
 

@@ -89,7 +89,7 @@ def test_the_algorithm_weighs_rows_alike_on_one_process_and_on_two(
     first, second, whole = (collate(part, pad_id=codec.pad_id) for part in (rows[:2], rows[2:], rows))
     expected = module.loss(whole)[0]
     shared = torch.tensor(sum(merits) / 2)  # what processes that share a batch divide by
-    monkeypatch.setattr(functional, "over_processes", lambda _: shared)
+    monkeypatch.setattr(functional, "mean_over_processes", lambda _: shared)
     parts = [float(module.loss(part)[0].detach()) for part in (first, second)]
     assert sum(parts) / 2 == pytest.approx(float(expected.detach()), rel=1e-5)
     assert parts[0] / parts[1] == pytest.approx((merits[0] + merits[1]) / (merits[2] + merits[3]), rel=1e-5)

@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader
 import lmrl.callbacks.validate as callback_module
 from lmrl.callbacks.validate import Validate
 from lmrl.envs.core import TextEnv
-from lmrl.evaluation import Evaluation, episode_seed, evaluate, evaluation_starts, summarize
+from lmrl.evaluation import Evaluation, evaluate, evaluation_starts, summarize
 from lmrl.policies.core import Action
 from lmrl.policies.decoding import Decoding
-from lmrl.rollout import Start
+from lmrl.rollout import Start, episode_seed
 from lmrl.scores import Anchors, score
 from lmrl.text.trajectory import Trajectory, Turn
 

@@ -18,7 +18,7 @@ from worlds import random_lm
 
 from lmrl.config.checks import ConfigError
 from lmrl.experiment.hardware import Sharded, machine
-from lmrl.functional import one_batch, over_processes, weighted_mean
+from lmrl.functional import global_batch, mean_over_processes, weighted_mean
 from lmrl.models.critic import new_critic
 from lmrl.models.sharding import blocks, compile_blocks, emptied, fill, recompute_activations, whole
 
@@ -174,9 +174,9 @@ def test_every_method_trains_on_two_processes_as_on_one(tmp_path: Path) -> None:
 
 def test_a_part_of_a_batch_alone_is_a_batch() -> None:
     values, weight = torch.tensor([1.0, 5.0]), torch.tensor([3.0, 1.0])
-    with one_batch():
+    with global_batch():
         assert weighted_mean(values, weight) == 2
-        assert over_processes(weight) is weight
+        assert mean_over_processes(weight) is weight
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2"])

@@ -14,7 +14,7 @@ from worlds import Sights, byte_level, random_lm
 from lmrl.callbacks.resume import EndAtStep, Reseed
 from lmrl.data.parallel import save_shards
 from lmrl.data.store import fingerprint, load, save
-from lmrl.datamodules.cutting import ResumableLoader
+from lmrl.datamodules.rows import ResumableLoader
 from lmrl.functional import return_share, warmup_then
 from lmrl.models.optim import Muon
 from lmrl.modules.base import frozen

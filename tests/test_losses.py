@@ -10,7 +10,7 @@ from lmrl.functional import polyak_
 from lmrl.modules.bc import bc_loss
 from lmrl.modules.ilql import ilql_loss
 from lmrl.modules.mc_returns import mc_loss
-from lmrl.text.returns import discount_factors, reward_to_go
+from lmrl.text.returns import reward_to_go, row_discounts
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -94,16 +94,16 @@ def test_ilql_equals_the_reference(case: dict) -> None:
 @pytest.mark.parametrize("case", golden("reward_to_go"))
 def test_reward_to_go_equals_the_reference(case: dict) -> None:
     rewards = np.asarray(case["inputs"]["rewards"], dtype=np.float32)
-    factors = discount_factors(case["params"]["gamma"], np.zeros(len(rewards), dtype=bool), "token")
+    factors = row_discounts(case["params"]["gamma"], np.zeros(len(rewards), dtype=bool), "token")
     np.testing.assert_allclose(reward_to_go(rewards, factors), case["outputs"]["reward_to_go"], rtol=1e-5, atol=1e-5)
 
 
 def test_a_turn_discount_leaves_long_actions_alone() -> None:
     """Two turns of three and one tokens: only the step from one turn to the next is discounted."""
     ends = np.array([False, False, True, True])
-    returns = reward_to_go(np.array([0, 0, 1, 2], dtype=np.float32), discount_factors(0.5, ends, "turn"))
+    returns = reward_to_go(np.array([0, 0, 1, 2], dtype=np.float32), row_discounts(0.5, ends, "turn"))
     np.testing.assert_allclose(returns, [2, 2, 2, 2])
-    returns = reward_to_go(np.array([0, 0, 1, 2], dtype=np.float32), discount_factors(0.5, ends, "token"))
+    returns = reward_to_go(np.array([0, 0, 1, 2], dtype=np.float32), row_discounts(0.5, ends, "token"))
     np.testing.assert_allclose(returns, [0.5, 1, 2, 2])
 
 

@@ -134,9 +134,9 @@ def test_cql_equals_the_reference(case: dict) -> None:
 def test_the_best_value_is_one_that_acting_could_choose() -> None:
     q = torch.tensor([[9.0, 8.0, 7.0, 1.0]]).expand(2, 4)
     prior = torch.tensor([[0.0, -5.0, 0.0, 0.0], [0.0, -0.1, 0.0, 0.0]])
-    can_be_said = torch.tensor([False, True, True, True])
-    close(best_value(q, prior, can_be_said, support=0.01), [7.0, 8.0])
-    close(best_value(q, prior, can_be_said, support=0.0), [8.0, 8.0])
+    sampleable = torch.tensor([False, True, True, True])
+    close(best_value(q, prior, sampleable, support=0.01), [7.0, 8.0])
+    close(best_value(q, prior, sampleable, support=0.0), [8.0, 8.0])
 
 
 @pytest.mark.parametrize("backup", ["max", "sarsa", "expectile"])
@@ -311,7 +311,7 @@ def test_conditioned_acting_sees_what_training_sees(make: Callable, memory: str)
 
 def seen(module: RCBC, trajectory: Trajectory, codec: Codec, memory: int | None) -> list[TokenTrajectory]:
     """Return the rows that the policy was shown, with the log-probabilities that it acted with."""
-    rows = module.seen([tokenize(window, codec) for window in windows(trajectory, memory)])
+    rows = module.as_shown([tokenize(window, codec) for window in windows(trajectory, memory)])
     then = iter([value for turn in trajectory.turns for value in turn.log_probs or ()])
     result = []
     for row in rows:

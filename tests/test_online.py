@@ -147,7 +147,7 @@ def test_ppo_estimates_run_over_the_whole_episode(played: list[Trajectory], memo
         rows = [tokenize(window, codec) for window in windows(episode, memory)]
         prepared = module.prepare([rows])
         extras = {name: np.concatenate([row.extras[name] for row in prepared]) for name in prepared[0].extras}
-        measured = module.measure(rows, module._read)
+        measured = module.evaluate_decisions(rows, module._read)
         reference = np.concatenate([m["reference"] for m in measured])
         rewards = 0.5 * np.concatenate([row.rewards[row.is_decision] for row in rows])
         rewards = rewards - 0.5 * (extras["old_log_probs"] - reference)
@@ -316,7 +316,7 @@ def test_measuring_leaves_each_network_in_its_mode(played: list[Trajectory], tra
         seen.extend(part.training for part in module.modules())
         return module._read(batch)
 
-    module.measure([tokenize(window, codec) for window in windows(played[0], None)], read)
+    module.evaluate_decisions([tokenize(window, codec) for window in windows(played[0], None)], read)
     assert not any(seen)
     assert {name: part.training for name, part in module.named_modules()} == before
 

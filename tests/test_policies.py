@@ -15,7 +15,7 @@ from lmrl.models.window import readable
 from lmrl.modules.mc_returns import MCReturns
 from lmrl.play.person import Person
 from lmrl.policies.core import Action, Policy, Request
-from lmrl.policies.decoding import Decoding, GuidedLogits, sample, sayable
+from lmrl.policies.decoding import Decoding, GuidedLogits, sample, sampleable
 from lmrl.policies.language_model import LanguageModelPolicy
 from lmrl.policies.randomness import Uniforms
 from lmrl.policies.reranker import Reranker
@@ -131,7 +131,7 @@ def test_logits_that_are_not_numbers_are_an_error() -> None:
 
 
 def test_padding_and_spare_rows_cannot_be_said() -> None:
-    allowed = sayable(CODEC, CODEC.size + 3)
+    allowed = sampleable(CODEC, CODEC.size + 3)
     assert allowed.tolist() == [i != CODEC.pad_id for i in range(CODEC.size)] + [False] * 3
 
 
@@ -309,7 +309,7 @@ def test_guidance_reads_one_state_of_each_trunk() -> None:
     )
     history = (said("You see elm.\n"),)
     action = policy.act([Request(history)])[0]
-    ids, allowed = torch.tensor([CODEC.history(history)]), sayable(CODEC, CODEC.size)
+    ids, allowed = torch.tensor([CODEC.history(history)]), sampleable(CODEC, CODEC.size)
     for token in action.tokens or ():
         with torch.no_grad():
             likely, extra = prior(ids).logits[0, -1].masked_fill(~allowed, -1e9), value(ids).logits[0, -1]

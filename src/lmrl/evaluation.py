@@ -1,6 +1,5 @@
 """How good a policy is: the starts it must play, the episodes it played, and the numbers that sum them up."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -11,15 +10,9 @@ import numpy as np
 
 from lmrl.envs.core import TextEnv
 from lmrl.policies.core import Policy
-from lmrl.rollout import Start, rollout
+from lmrl.rollout import Start, episode_seed, rollout
 from lmrl.scores import Anchors, confidence_interval, mean_over_groups, score
 from lmrl.text.trajectory import Trajectory
-
-
-def episode_seed(seed: int, stream: str, index: int) -> int:
-    """Return the seed of one episode, the same on every machine; other streams never share one by construction."""
-    digest = hashlib.blake2b(f"{seed}/{stream}/{index}".encode(), digest_size=6).digest()
-    return int.from_bytes(digest, "big")  # 48 bits: exact in JSON readers that only know floats
 
 
 def evaluation_starts(

@@ -21,8 +21,8 @@ _SHARED = ContextVar("whether the processes' rows make up one batch", default=Fa
 
 
 @contextmanager
-def one_batch() -> Iterator[None]:
-    """Say that the rows of all training processes make up one batch, while each computes its part of the loss."""
+def global_batch() -> Iterator[None]:
+    """Treat the rows of all processes as one global batch while each computes its share of the loss."""
     token = _SHARED.set(True)
     try:
         yield
@@ -30,10 +30,10 @@ def one_batch() -> Iterator[None]:
         _SHARED.reset(token)
 
 
-def over_processes(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Average numbers over the processes that share a batch (see `one_batch`), without gradients; alone, return them.
+def mean_over_processes(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Average values over the processes that share a batch (see `global_batch`), without gradients.
 
-    All of them must come here equally often and in the same order.
+    A single process returns its own values. All processes must call this equally often and in the same order.
     """
     if not (_SHARED.get() and distributed.is_available() and distributed.is_initialized()):
         return values
@@ -48,7 +48,7 @@ def weighted_mean(values: Float[Tensor, " N"], weight: Float[Tensor, " N"]) -> F
     Where processes share a batch, the mean over processes of what they return is the mean over the whole batch: each
     divides by their average weight, not by its own. A mean of means would count the rows of a short share for more.
     """
-    return (values * weight).sum() / over_processes(weight.sum()).clamp_min(1e-8)
+    return (values * weight).sum() / mean_over_processes(weight.sum()).clamp_min(1e-8)
 
 
 def pick(values: Float[Tensor, "N V"], actions: Int[Tensor, " N"]) -> Float[Tensor, " N"]:

@@ -1,5 +1,6 @@
 """The one loop that joins environments and policies."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,6 +10,12 @@ import numpy as np
 from lmrl.envs.core import Dialogue, StepResult, TextEnv
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.text.trajectory import Trajectory, Turn, view
+
+
+def episode_seed(seed: int, stream: str, index: int) -> int:
+    """Return the seed of one episode, the same on every machine; different streams never share a seed."""
+    digest = hashlib.blake2b(f"{seed}/{stream}/{index}".encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "big")  # 48 bits: exact in JSON readers that only know floats
 
 
 @dataclass(frozen=True, slots=True)

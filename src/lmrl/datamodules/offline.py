@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from lmrl.config.types import PositiveCount, checked
-from lmrl.datamodules.cutting import Episodes, cut, loader
+from lmrl.datamodules.rows import Episodes, loader, tokenize_episodes
 from lmrl.datamodules.sampling import EpochSampler, Rows
 from lmrl.text.codec import Codec
 from lmrl.text.trajectory import Trajectory
@@ -33,7 +33,7 @@ class OfflineDataModule(pl.LightningDataModule):
         max_new_tokens: the longest action while acting, which has to fit behind the longest state.
     """
 
-    rounds_last = 0
+    epochs_per_loader = 0
     """For how many epochs a loader serves before Lightning asks for the next: 0, the data stay as they are."""
 
     @checked
@@ -77,7 +77,7 @@ class OfflineDataModule(pl.LightningDataModule):
         """
         if self._episodes is None:
             limits = self._window, self._max_new_tokens
-            self._episodes = cut(self.trajectories, self._codec, self._memory, self._replies, *limits)
+            self._episodes = tokenize_episodes(self.trajectories, self._codec, self._memory, self._replies, *limits)
         return self._episodes
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature

@@ -12,13 +12,12 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from lmrl.config.types import Count, Positive, PositiveCount, checked
-from lmrl.datamodules.cutting import Episodes, ResumableLoader, cut, loader
 from lmrl.datamodules.replay import Replay
+from lmrl.datamodules.rows import Episodes, ResumableLoader, loader, tokenize_episodes
 from lmrl.datamodules.sampling import EpochSampler, Mixed, Rows
 from lmrl.envs.core import TextEnv
-from lmrl.evaluation import episode_seed
 from lmrl.models.sharding import gathered, whole
-from lmrl.rollout import Start, rollout
+from lmrl.rollout import Start, episode_seed, rollout
 from lmrl.text.codec import Codec
 from lmrl.text.tokens import TokenTrajectory
 from lmrl.text.trajectory import Trajectory
@@ -27,7 +26,7 @@ ATTEMPTS = 10
 """How many times a round is played at most, where a filter keeps nothing of it."""
 
 _PATIENCE = 10.0  # seconds of collecting before anything is said about it
-_LONGEST = 200  # episodes that show how long rows can get
+_SHOWN_LONGEST = 200  # longest episodes that are tokenized, to check the length of rows
 
 Filter = Callable[[Sequence[Trajectory]], Sequence[Trajectory]]
 
@@ -62,7 +61,7 @@ class OnlineDataModule(pl.LightningDataModule):
         max_new_tokens: the longest action while acting.
     """
 
-    rounds_last = 1
+    epochs_per_loader = 1
     """For how many epochs a round serves: Lightning asks for the next loader after one."""
 
     @checked
@@ -105,19 +104,19 @@ class OnlineDataModule(pl.LightningDataModule):
 
     @property
     def interactions(self) -> Mapping[str, int]:
-        """What training has taken from the environment so far: `episodes` and `environment_steps`."""
+        """The experience so far: `episodes` and `environment_steps`."""
         return self._played
 
     def episodes(self) -> Episodes:
         """Return the rows of the offline episodes, which the model must be able to read.
 
-        Where none is learned from, only those of the longest episodes: they tell whether the state fits the model.
+        Without demonstrations, only those of the longest episodes, which show whether the state fits the model.
 
         Raises:
             ValueError: a row is longer than the model can read.
         """
-        shown = self._offline if self._demonstrations else sorted(self._offline, key=_letters)[-_LONGEST:]
-        return cut(shown, self._codec, self._memory, self._replies, *self._limits)
+        shown = self._offline if self._demonstrations else sorted(self._offline, key=_text_length)[-_SHOWN_LONGEST:]
+        return tokenize_episodes(shown, self._codec, self._memory, self._replies, *self._limits)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Play the round that is due, unless it has been played, and return its batches."""
@@ -148,7 +147,7 @@ class OnlineDataModule(pl.LightningDataModule):
                 f"algo.datamodule.filter keeps none of {ATTEMPTS * self._rollouts} episodes: the policy is not good "
                 "enough yet; start from a better one, play more rollouts, or use a filter by rank"
             )
-        episodes = cut(self._replay.add(kept), self._codec, self._memory, self._replies, *self._limits)
+        episodes = tokenize_episodes(self._replay.add(kept), self._codec, self._memory, self._replies, *self._limits)
         rows = algorithm.prepare(episodes)
         self._fresh = len(rows)
         return Rows([*_marked(rows, 0.0), *self._imitation(rows)] if self._demonstrations else rows)
@@ -158,7 +157,7 @@ class OnlineDataModule(pl.LightningDataModule):
         return self._first_env if number < self._first_rounds else self._env
 
     def starts(self, play: int) -> list[Start]:
-        """Return where the episodes of a play begin: no two plays of a run share a seed."""
+        """Return the starts of a play's episodes: no two plays of a run share a seed."""
         seeds = [episode_seed(self._seed, "rollout", play * self._rollouts + i) for i in range(self._rollouts)]
         return [Start(seeds[i - i % self._group], policy_seed=seeds[i]) for i in range(self._rollouts)]
 
@@ -168,8 +167,8 @@ class OnlineDataModule(pl.LightningDataModule):
         rank, world = trainer.global_rank, trainer.world_size
         began = time.perf_counter()
         mine = starts[rank::world]
-        told = _Told(len(mine)) if rank == 0 else None
-        share = rollout(env, policy, mine, memory=self._memory, slots=self._slots, on_episode=told)
+        progress = _Progress(len(mine)) if rank == 0 else None
+        share = rollout(env, policy, mine, memory=self._memory, slots=self._slots, on_episode=progress)
         played: list[Any] = [None] * len(starts)
         for other, trajectories in enumerate(gathered(share)):
             played[other::world] = trajectories
@@ -187,7 +186,7 @@ class OnlineDataModule(pl.LightningDataModule):
         return played
 
     def _imitation(self, rows: list[TokenTrajectory]) -> list[TokenTrajectory]:
-        """Return the offline rows with whatever extras the round's rows have, all 0."""
+        """Return the offline rows with the same extras as the round's rows, all 0."""
         if self._imitated is None:
             self._imitated = [row for episode in self.episodes() for row in episode]
         sizes = [int(row.is_decision.sum()) for row in self._imitated]
@@ -212,23 +211,23 @@ class OnlineDataModule(pl.LightningDataModule):
         return {"played": dict(self._played), "replay": self._replay.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         self._played = dict(state_dict["played"])
         self._replay.load_state_dict(state_dict["replay"])
 
 
-class _Told:
-    """Says now and then how far a slow round is.
+class _Progress:
+    """Prints the progress of a slow round from time to time.
 
     Args:
-        episodes: how many are played.
+        episodes: the number of episodes to play.
     """
 
     def __init__(self, episodes: int) -> None:
         self._episodes, self._played, self._began = episodes, 0, time.perf_counter()
         self._next = _PATIENCE
 
-    def __call__(self, index: int, trajectory: Trajectory) -> None:  # noqa: ARG002 - what rollout tells
+    def __call__(self, index: int, trajectory: Trajectory) -> None:  # noqa: ARG002 - the signature of `rollout`
         """Count a finished episode."""
         self._played += 1
         seconds = time.perf_counter() - self._began
@@ -238,12 +237,12 @@ class _Told:
 
 
 def _marked(rows: Sequence[TokenTrajectory], value: float) -> list[TokenTrajectory]:
-    """Say of each decision whether it is a demonstration."""
+    """Mark each decision as a demonstration (1) or not (0)."""
     return [
         replace(row, extras={**row.extras, "demonstration": np.full(int(row.is_decision.sum()), value, np.float32)})
         for row in rows
     ]
 
 
-def _letters(trajectory: Trajectory) -> int:
+def _text_length(trajectory: Trajectory) -> int:
     return sum(len(turn.text) for turn in trajectory.turns)

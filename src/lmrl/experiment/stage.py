@@ -145,7 +145,7 @@ def build_stage(stage: DictConfig, materials: Materials) -> tuple[Algorithm, Any
         )
     with config_errors("task.memory"):
         episodes = datamodule.episodes()  # finds rows that are too long before anything is trained
-    if datamodule.rounds_last == 0:  # the data stay as they are
+    if datamodule.epochs_per_loader == 0:  # the data stay as they are
         with config_errors("algo.module"):
             module.check_episodes(episodes)
     return module, datamodule
@@ -202,7 +202,7 @@ def fit(
         plugins=[AtomicCheckpointIO()],
         gradient_clip_val=stage.gradient_clip,
         accumulate_grad_batches=stage.accumulate,
-        reload_dataloaders_every_n_epochs=datamodule.rounds_last,
+        reload_dataloaders_every_n_epochs=datamodule.epochs_per_loader,
         **_ALWAYS,
         log_every_n_steps=min(20, stage.steps_per_epoch),
         default_root_dir=folder,

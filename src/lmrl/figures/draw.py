@@ -48,7 +48,7 @@ class Explain:
         result = []
         for action in self._actions:
             turns = (Turn(observation, is_action=False), Turn(action, is_action=True))
-            (row,) = self._module.seen([tokenize(Window(turns, 1, None, terminated=True), codec)])
+            (row,) = self._module.as_shown([tokenize(Window(turns, 1, None, terminated=True), codec)])
             result.append(float(policy.log_probs(collate([row], pad_id=codec.pad_id)).sum().exp()))
         return np.asarray(result)
 

@@ -36,13 +36,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lmrl.config.types import Count, Number, OpenShare, Positive, PositiveCount, PositiveShare, checked
-from lmrl.functional import expectile_weight, over_processes, polyak_, weighted_mean
+from lmrl.functional import expectile_weight, mean_over_processes, polyak_, weighted_mean
 from lmrl.models.backbone import width
 from lmrl.models.heads import ValueHead
 from lmrl.models.sharding import whole
 from lmrl.modules.base import Algorithm, Logs, frozen
 from lmrl.policies.core import Request
-from lmrl.policies.decoding import check_learnable
+from lmrl.policies.decoding import check_on_policy_decoding
 from lmrl.text.tokens import TokenBatch, TokenTrajectory, collate
 from lmrl.text.trajectory import Turn
 
@@ -164,7 +164,7 @@ class ArCHer(Algorithm):
         common: see `Algorithm`.
 
     Raises:
-        ValueError: `decoding` is none that can be learned from, see `check_learnable`.
+        ValueError: `decoding` is none that can be learned from, see `check_on_policy_decoding`.
     """
 
     @checked
@@ -189,7 +189,7 @@ class ArCHer(Algorithm):
     ) -> None:
         super().__init__(**common)
         if actor == "reinforce":
-            check_learnable(self.decoding, from_play=False)
+            check_on_policy_decoding(self.decoding, from_play=False)
         self.gamma, self.polyak, self.samples, self.reward_scale = gamma, polyak, samples, reward_scale
         self.round_steps, self.warmup_rounds = round_steps, warmup_rounds
         self.critic_steps = max(1, round(critic_share * round_steps))
@@ -242,8 +242,8 @@ class ArCHer(Algorithm):
             advantages -= self.critic.vs(state_ends(hidden, said)).amin(0)
         weight = said.weight[said.ends_turn]
         if self.normalise_advantage:
-            advantages = advantages - over_processes(weighted_mean(advantages, weight))
-            advantages = advantages / over_processes(weighted_mean(advantages**2, weight)).sqrt().clamp_min(1e-6)
+            advantages = advantages - mean_over_processes(weighted_mean(advantages, weight))
+            advantages = advantages / mean_over_processes(weighted_mean(advantages**2, weight)).sqrt().clamp_min(1e-6)
         utterance = begins(said).cumsum(0) - 1
         log_probs = torch.zeros_like(advantages).index_add(0, utterance, self.action_log_probs(self.lm, said))
         return archer_actor_loss(

@@ -122,7 +122,7 @@ class AWR(Algorithm):
             return {"advantage": pick(critic.smallest(states), batch.action) - critic.v(states)}
 
         rows = super().prepare(episodes)
-        measured = self.measure(rows, advantages)
+        measured = self.evaluate_decisions(rows, advantages)
         return [replace(row, extras={**row.extras, **values}) for row, values in zip(rows, measured, strict=True)]
 
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:

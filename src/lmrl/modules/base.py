@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from lmrl.config.data_needs import DataNeeds
 from lmrl.config.types import Count, Decay, Positive, PositiveCount, PositiveShare, checked
-from lmrl.functional import log_prob, one_batch, over_processes, warmup_then
+from lmrl.functional import global_batch, log_prob, mean_over_processes, warmup_then
 from lmrl.models.backbone import head_groups, hidden_states, lm_logits, parameter_groups, save, trunk
 from lmrl.models.cache import evaluation
 from lmrl.models.sharding import gathered, is_sharded, shard, whole
 from lmrl.policies.core import Policy
-from lmrl.policies.decoding import Decoding, GuidedLogits, sayable
+from lmrl.policies.decoding import Decoding, GuidedLogits, sampleable
 from lmrl.policies.language_model import LanguageModelPolicy
 from lmrl.policies.reranker import Reranker
 from lmrl.text.codec import Codec
@@ -75,7 +75,7 @@ class Algorithm(pl.LightningModule, DataNeeds, ABC):
         self.decoding = decoding or Decoding()
         self.rerank = rerank
         self.tokens_trained = 0
-        self._unsayable: Tensor | None = None
+        self._never_sampled: Tensor | None = None
         self._optimizer = optimizer
         self._factor = warmup_then(decay, warmup_steps, steps, floor)
         self._head_lr_scale = head_lr_scale
@@ -125,7 +125,7 @@ class Algorithm(pl.LightningModule, DataNeeds, ABC):
     def check_episodes(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> None:
         """Raise `ValueError` if nothing can be learned from fixed data; called before any stage is trained."""
 
-    def seen(self, episode: Sequence[TokenTrajectory]) -> Sequence[TokenTrajectory]:
+    def as_shown(self, episode: Sequence[TokenTrajectory]) -> Sequence[TokenTrajectory]:
         """Return what the policy was shown while it played the rows of an episode, where that is more than they say."""
         return episode
 
@@ -162,7 +162,7 @@ class Algorithm(pl.LightningModule, DataNeeds, ABC):
         """Tell whether a forward pass is needed: by any process where networks are sharded, as all then make it."""
         if not is_sharded(self):
             return needs
-        return bool(over_processes(torch.tensor(float(needs), device=self.device)) > 0)
+        return bool(mean_over_processes(torch.tensor(float(needs), device=self.device)) > 0)
 
     def logits(self, lm: Any, hidden: Float[Tensor, "N D"], temperature: float | int = 1.0) -> Float[Tensor, "N V"]:
         """Return the logits of what the policy may say, as while acting: never padding.
@@ -172,9 +172,9 @@ class Algorithm(pl.LightningModule, DataNeeds, ABC):
         logits = lm_logits(lm, hidden)
         if temperature != 1:
             logits = logits / temperature
-        if self._unsayable is None or self._unsayable.device != logits.device:
-            self._unsayable = ~sayable(self.codec, logits.shape[-1]).to(logits.device)
-        return logits.masked_fill(self._unsayable, torch.finfo(logits.dtype).min)
+        if self._never_sampled is None or self._never_sampled.device != logits.device:
+            self._never_sampled = ~sampleable(self.codec, logits.shape[-1]).to(logits.device)
+        return logits.masked_fill(self._never_sampled, torch.finfo(logits.dtype).min)
 
     def action_logits(self, lm: Any, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Return the logits that the policy acts by: divided by the temperature of `decoding` (1 where that is 0).
@@ -190,7 +190,7 @@ class Algorithm(pl.LightningModule, DataNeeds, ABC):
         return log_prob(self.action_logits(lm, states), batch.action)
 
     @torch.no_grad()
-    def measure(
+    def evaluate_decisions(
         self, rows: Sequence[TokenTrajectory], read: Callable[[TokenBatch], dict[str, Float[Tensor, " N"]]]
     ) -> list[dict[str, Float[np.ndarray, " A"]]]:
         """Evaluate something about every decision of many rows, without gradients; for `prepare`.
@@ -211,12 +211,12 @@ class Algorithm(pl.LightningModule, DataNeeds, ABC):
         with whole(self), evaluation((self,)), self._precision():
             mine = order[share]
             for start in range(0, len(mine), _CHUNK):
-                found |= self._measured(mine[start : start + _CHUNK], read)
+                found |= self._evaluated(mine[start : start + _CHUNK], read)
         if self._is_training:
             found = {key: values for part in gathered(found) for key, values in part.items()}
         return [found[row.key] for row in plain]
 
-    def _measured(
+    def _evaluated(
         self, chunk: Sequence[TokenTrajectory], read: Callable[[TokenBatch], dict[str, Float[Tensor, " N"]]]
     ) -> dict[bytes, dict[str, np.ndarray]]:
         """Evaluate some rows at once."""
@@ -242,13 +242,13 @@ class Algorithm(pl.LightningModule, DataNeeds, ABC):
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
         """Compute the loss, and log its parts as `train/...`: of the batch that the rows of all processes make up."""
         trainer: Any = self.trainer
-        with one_batch():
+        with global_batch():
             loss, logs = self.loss(batch)
-            tokens = float(over_processes(torch.tensor(float(batch.token_count), device=loss.device)))
+            tokens = float(mean_over_processes(torch.tensor(float(batch.token_count), device=loss.device)))
             self.tokens_trained += round(tokens * trainer.world_size)
             if (self.global_step + 1) % trainer.log_every_n_steps == 0:  # else Lightning sorts them for nothing
                 told = {f"train/{name}": value.detach().to(loss) for name, value in {"loss": loss, **logs}.items()}
-                means = over_processes(torch.stack([*told.values()]))
+                means = mean_over_processes(torch.stack([*told.values()]))
                 self.log_dict(dict(zip(told, means, strict=True)), batch_size=1)
         return loss
 

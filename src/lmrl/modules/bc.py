@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lmrl.config.types import NonNegative, Number, checked
-from lmrl.functional import log_prob, over_processes, weighted_mean
+from lmrl.functional import log_prob, mean_over_processes, weighted_mean
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.text.returns import with_returns
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
@@ -103,7 +103,7 @@ class BC(Algorithm):
         logits = self.logits(self.lm, hidden[batch.row, batch.position])
         action_weight = batch.weight * batch.extras.get("imitated", 1.0)
         imitation = bc_loss(logits, batch.action, action_weight)
-        logs = {"bc": imitation, "perplexity": over_processes(imitation.detach()).exp()}
+        logs = {"bc": imitation, "perplexity": mean_over_processes(imitation.detach()).exp()}
         if self.non_action_weight == 0:
             return imitation, logs
         row, position, token, weight = batch.predicted()

@@ -5,15 +5,15 @@ and their slowly following targets Qbar_k:
 
     y_i  = r_i + gamma B(s'_i)                               B(s') = 0 where the episode has terminated
     B(s) = max_{a in A(s)} min_k Qbar_k(s, a)                backup "max": Q-learning
-           min_k Qbar_k(s, a')                               backup "sarsa": a' is what the data did next
+           min_k Qbar_k(s, a')                               backup "sarsa": a' is the data's next action
            V(s), the tau-expectile of min_k Qbar_k(s, a)     backup "expectile": as ILQL
     L    = sum_k mean_i 1/2 (Q_k(s_i, a_i) - y_i)^2 + alpha sum_k mean_i CE(Q_k(s_i, .), a_i)
     CE(q, a) = logsumexp(q) - q_a
 
-CE is the conservative term: it pushes down what the data did not say. A(s) are the tokens that can be said while
-acting: never padding, and with `decoding.support` only those that the prior finds likely enough. A maximum over a whole
-vocabulary would pick, at every step, the most overrated of many tokens that no data ever corrected; the conservative
-term alone holds them down only where it is strong enough to bias the values that matter.
+CE is the conservative term: it pushes down the values of tokens that the data lack. A(s) are the tokens that can be
+sampled while acting: never padding, and with `decoding.support` only those that are likely enough under the prior. A
+maximum over a whole vocabulary would pick, at every step, the most overrated of many tokens that no data ever
+corrected; the conservative term alone suppresses them only where it is strong enough to bias the values that matter.
 
 Acts by log pi_beta(. | s) + beta min_k Q_k(s, .). The heads start at a constant, so the policy starts as its prior.
 
@@ -27,32 +27,27 @@ from where targets move over to bootstrapping:
 Without that a model from random weights learns nothing: its flat values give flat targets.
 """
 
-import copy
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from lmrl.config.types import Count, NonNegative, Number, OpenShare, PositiveShare, Share, checked
+from lmrl.config.types import OpenShare, checked
 from lmrl.functional import (
-    discount_factors,
     expectile_weight,
     log_prob,
     pick,
-    polyak_,
-    return_share,
     weighted_mean,
 )
 from lmrl.models.backbone import lm_logits
-from lmrl.models.critic import export_guided, new_critic
-from lmrl.modules.base import Algorithm, Logs, frozen
-from lmrl.policies.decoding import GuidedLogits, sayable
-from lmrl.text.returns import average_returns, with_extras, with_returns
+from lmrl.modules.base import Logs
+from lmrl.modules.guided import Bootstrapped
+from lmrl.policies.decoding import sampleable
+from lmrl.text.returns import with_extras
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
 
 
@@ -95,79 +90,52 @@ def expectile_loss(
 
 
 def best_value(
-    q: Float[Tensor, "N V"], prior: Float[Tensor, "N V"], can_be_said: Bool[Tensor, " V"], *, support: float
+    q: Float[Tensor, "N V"], prior: Float[Tensor, "N V"], sampleable: Bool[Tensor, " V"], *, support: float
 ) -> Float[Tensor, " N"]:
     """Return the largest value among the tokens that acting could choose.
 
     Args:
         q: the values of all tokens.
         prior: the prior's logits.
-        can_be_said: false for ids that are never said.
+        sampleable: false for ids that are never sampled.
         support: tokens whose probability is below this fraction of the likeliest one's are left out (see `Decoding`).
     """
-    prior = prior.masked_fill(~can_be_said, -torch.inf)
+    prior = prior.masked_fill(~sampleable, -torch.inf)
     floor = math.log(support) if support > 0 else -torch.inf
-    allowed = can_be_said & (prior >= prior.amax(-1, keepdim=True) + floor)
+    allowed = sampleable & (prior >= prior.amax(-1, keepdim=True) + floor)
     return q.masked_fill(~allowed, -torch.inf).amax(-1)
 
 
-class CQL(Algorithm):
+class CQL(Bootstrapped):
     """Conservative Q-learning.
 
     Args:
-        gamma: discount, in (0, 1].
-        discount_per: "token" or "turn".
         backup: "max", "sarsa" or "expectile".
         expectile: tau of the backup "expectile", in (0, 1).
-        cql_weight: alpha, at least 0.
-        polyak: fraction by which the target critics follow in each optimizer step, in (0, 1].
-        beta: strength of guidance while acting, at least 0.
-        monte_carlo_steps: for how many first steps the critics regress on returns instead of bootstrapping.
-        monte_carlo_decay: over how many further steps their targets move from returns to bootstrapped values.
-        monte_carlo_share: lambda in the end: which share of the targets stays the return, in [0, 1].
-        head_hidden: whether the heads have a hidden layer.
-        head_bias: initial value of Q and V.
-        common: see `Algorithm`.
+        common: see `Bootstrapped`.
     """
 
-    can_be_said: Tensor
-    target: Any
+    sampleable: Tensor
 
     @checked
     def __init__(
         self,
         *,
-        gamma: PositiveShare,
-        discount_per: Literal["token", "turn"] = "token",
         backup: Literal["max", "sarsa", "expectile"] = "max",
         expectile: OpenShare = 0.9,
-        cql_weight: NonNegative,
-        polyak: PositiveShare,
-        beta: NonNegative,
-        monte_carlo_steps: Count = 0,
-        monte_carlo_decay: Count = 0,
-        monte_carlo_share: Share = 0.0,
-        head_hidden: bool = True,
-        head_bias: Number = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        self.gamma, self.discount_per, self.backup, self.expectile = gamma, discount_per, backup, expectile
-        self.cql_weight, self.polyak, self.beta = cql_weight, polyak, beta
-        self.monte_carlo = monte_carlo_steps, monte_carlo_decay, monte_carlo_share
-        self.prior = frozen(copy.deepcopy(self.lm))
-        self.critic = new_critic(self.lm, state_values=backup == "expectile", hidden=head_hidden, bias=head_bias)
-        self.target = frozen(copy.deepcopy(self.critic))
-        can_be_said = sayable(self.codec, self.critic.q_heads[0].output.out_features)  # type: ignore[union-attr]
-        self.register_buffer("can_be_said", can_be_said, persistent=False)
+        self.backup, self.expectile = backup, expectile
+        self.add_critics(state_values=backup == "expectile")
+        size = self.critic.q_heads[0].output.out_features
+        self.register_buffer("sampleable", sampleable(self.codec, size), persistent=False)
 
     def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
         """Attach the data's next actions where they are backed up, and returns where training starts with them."""
         if self.backup == "sarsa":
             episodes = [with_extras(episode, next_action=_next_actions(episode)) for episode in episodes]
-        if not any(self.monte_carlo):
-            return super().prepare(episodes)
-        return average_returns([row for e in episodes for row in with_returns(e, self.gamma, self.discount_per)])
+        return super().prepare(episodes)
 
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Compute states once, then the terms where actions are."""
@@ -186,19 +154,14 @@ class CQL(Algorithm):
         taken = pick(torch.stack(qs).amin(0), batch.action).detach()
         return loss, logs | {"q_mean": weighted_mean(taken, weight), "target_mean": weighted_mean(target, weight)}
 
-    def return_share(self) -> float:
-        """Return lambda: how much of a target is the return now."""
-        return return_share(self.global_step, *self.monte_carlo)
-
     def _bellman_target(
         self, hidden: Float[Tensor, "R T D"], slow: Float[Tensor, "R T D"], batch: TokenBatch, share: float
     ) -> Float[Tensor, " N"]:
-        """Return y: what each decision earns at once, and the discounted value of the state that follows."""
+        """Return y_i of each decision."""
         if share == 1:
             return batch.extras["returns"]
         following = torch.where(batch.bootstraps, self._backed_up(hidden, slow, batch), 0.0)
-        target = batch.reward + discount_factors(self.gamma, batch.ends_turn, self.discount_per) * following
-        return target if share == 0 else torch.lerp(target, batch.extras["returns"], share)
+        return self.mixed_target(batch, following, share)
 
     def _backed_up(
         self, hidden: Float[Tensor, "R T D"], slow: Float[Tensor, "R T D"], batch: TokenBatch
@@ -213,34 +176,13 @@ class CQL(Algorithm):
         if self.decoding.support > 0:
             prior_states = self.successor_states(self.prior, self.hidden(self.prior, batch), batch)
             prior = lm_logits(self.prior, prior_states)
-        return best_value(q, prior, self.can_be_said, support=self.decoding.support)
+        return best_value(q, prior, self.sampleable, support=self.decoding.support)
 
     def _is_known(self, batch: TokenBatch) -> Bool[Tensor, " N"]:
         """Return for which decisions the data tell what B needs."""
         if self.backup != "sarsa":
             return batch.is_known
         return batch.is_known & (~batch.bootstraps | (batch.extras["next_action"] >= 0))
-
-    def after_step(self) -> None:
-        """Let the target critics follow."""
-        polyak_(self.target, self.critic, self.polyak)
-
-    def export(self, folder: Path) -> None:
-        """Write the prior as a plain language model, and the critic with its heads beside it."""
-        heads = self.critic.heads()
-        export_guided(folder, prior=self.prior, critic=self.lm, heads=heads, codec=self.codec, beta=self.beta)
-
-    def acting_lms(self) -> tuple[nn.Module, ...]:
-        """Return the prior and the critics' language model."""
-        return self.prior, self.lm
-
-    def next_logits(self, hidden: tuple[Tensor, ...]) -> GuidedLogits:
-        """Guide the frozen prior with the smaller critic."""
-        return GuidedLogits.by_values(lm_logits(self.prior, hidden[0]), self.critic.smallest(hidden[1]), self.beta)
-
-    def token_scores(self, hidden: tuple[Tensor, ...], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """Score proposals by how much less they are worth than the best token."""
-        return pick(self.critic.smallest(hidden[1]), tokens) - self.values()(hidden)
 
     def values(self) -> Callable[[tuple[Tensor, ...]], Float[Tensor, " b"]]:
         """Read the value of the best token that could be said, or V where it is learned."""
@@ -249,7 +191,7 @@ class CQL(Algorithm):
         return lambda hidden: best_value(
             self.critic.smallest(hidden[1]),
             lm_logits(self.prior, hidden[0]),
-            self.can_be_said,
+            self.sampleable,
             support=self.decoding.support,
         )
 

@@ -34,7 +34,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lmrl.config.types import NonNegative, Positive, checked
-from lmrl.functional import log_prob, over_processes
+from lmrl.functional import log_prob, mean_over_processes
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
 
@@ -70,7 +70,7 @@ def dpo_loss(
     pairs = zeros.index_add(0, index, weight) / count
     imitation = zeros.index_add(0, index, -is_better * log_probs)
     imitation = imitation / zeros.index_add(0, index, is_better).clamp_min(1.0)
-    total = over_processes(pairs.sum())
+    total = mean_over_processes(pairs.sum())
     preference = (pairs * -F.logsigmoid(margin)).sum() / total
     bc = (pairs * imitation).sum() / total
     logs = {"preference": preference, "bc": bc, "margin": (pairs * margin).detach().sum() / total}
@@ -129,7 +129,7 @@ class DPO(Algorithm):
             for episode, sign in zip(pair, (1.0, -1.0), strict=True)
             for row in self._marked(episode, number, sign)
         ]
-        measured = self.measure(rows, self._reference)
+        measured = self.evaluate_decisions(rows, self._reference)
         return [replace(row, extras={**row.extras, **values}) for row, values in zip(rows, measured, strict=True)]
 
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:

@@ -23,7 +23,6 @@ Sources: Shao et al. 2024 (arXiv 2402.03300), eq. 3-4; over whole multi-turn epi
 (arXiv 2504.20073), sections 2-3; the mean over tokens: DAPO (arXiv 2503.14476), section 3.3.
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -32,10 +31,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmrl.config.types import GroupSize, NonNegative, OpenShare, Positive, PositiveShare, checked
+from lmrl.config.types import NonNegative, OpenShare, Positive, PositiveShare, checked
 from lmrl.functional import weighted_mean
-from lmrl.modules.base import Algorithm, Logs, frozen
-from lmrl.policies.decoding import check_learnable
+from lmrl.modules.base import Logs
+from lmrl.modules.grouped import Grouped
 from lmrl.text.returns import with_extras
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
 
@@ -101,30 +100,22 @@ def widest_groups(spread: Float[np.ndarray, " groups"], keep: float) -> Int[np.n
     return np.sort(np.argsort(-spread, kind="stable")[:count])
 
 
-class GRPO(Algorithm):
+class GRPO(Grouped):
     """Group-relative policy optimization.
 
     Args:
-        group: G, the episodes of a start; at least 2, as `algo.datamodule.group` has it.
         keep_groups: fraction of the groups that are learned from, in (0, 1].
-        average: "episode" or "token": what counts the same.
+        average: "episode" or "token": the unit with equal weight.
         clip_low: eps_low, in (0, 1).
         clip_high: eps_high, above 0.
         kl_weight: beta, at least 0.
-        common: see `Algorithm`.
-
-    Raises:
-        ValueError: what `decoding` and `rerank` say cannot be learned from, see `check_learnable`.
+        common: see `Grouped`.
     """
-
-    is_on_policy = True
-    needs_groups = True
 
     @checked
     def __init__(
         self,
         *,
-        group: GroupSize,
         keep_groups: PositiveShare = 1.0,
         average: Literal["episode", "token"] = "episode",
         clip_low: OpenShare = 0.2,
@@ -133,11 +124,8 @@ class GRPO(Algorithm):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_learnable(self.decoding, reranks=self.rerank is not None)
-        self.group, self.keep_groups, self.average = group, keep_groups, average
+        self.keep_groups, self.average = keep_groups, average
         self.clip_low, self.clip_high, self.kl_weight = clip_low, clip_high, kl_weight
-        self.reference = frozen(copy.deepcopy(self.lm))
-        self.round_logs: Logs = {}
 
     def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
         """Freeze pi_old, and give each episode its advantage; an incomplete last group is left out.
@@ -145,9 +133,7 @@ class GRPO(Algorithm):
         Raises:
             ValueError: there are fewer episodes than a group has.
         """
-        episodes = episodes[: len(episodes) - len(episodes) % self.group]
-        if not episodes:
-            raise ValueError(f"algo.module.group={self.group} is more than there are episodes")
+        episodes = self.complete_groups(episodes)
         returns = np.asarray([sum(float(row.rewards.sum()) for row in episode) for episode in episodes])
         advantages, spread = group_advantages(returns, self.group)
         kept = np.arange(len(episodes)).reshape(-1, self.group)[widest_groups(spread, self.keep_groups)].reshape(-1)
@@ -155,20 +141,14 @@ class GRPO(Algorithm):
         lengths = np.asarray([sum(int(row.is_decision.sum()) for row in episode) for episode in episodes])
         shares = lengths.mean() / lengths if self.average == "episode" else np.ones(len(episodes))
         self.round_logs = {"group_std": torch.tensor(float(spread.mean()))}
-        measured = iter(self.measure([row for episode in episodes for row in episode], self._read))
         rows: list[TokenTrajectory] = []
-        for episode, advantage, share in zip(episodes, advantages, shares, strict=True):
-            parts = [next(measured) for _ in episode]
-            found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        for episode, found, advantage, share in zip(
+            episodes, self.log_probs_of(episodes), advantages, shares, strict=True
+        ):
             found |= {"advantages": np.full_like(found["reference"], advantage)}
             found |= {"share": np.full_like(found["reference"], share)}
             rows += with_extras(episode, **found)
         return rows
-
-    def _read(self, batch: TokenBatch) -> dict[str, Tensor]:
-        """Evaluate policy and reference of a batch."""
-        models = {"old_log_probs": self.lm, "reference": self.reference}
-        return {name: self.action_log_probs(lm, batch) for name, lm in models.items()}
 
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Evaluate the policy, then compare."""
@@ -183,4 +163,4 @@ class GRPO(Algorithm):
             clip_high=self.clip_high,
             kl_weight=self.kl_weight,
         )
-        return loss, logs | {name: value.to(loss.device) for name, value in self.round_logs.items()}
+        return loss, logs | self.logs_of_round(loss.device)

@@ -26,31 +26,18 @@ makes the model read the state. In the end lambda is 0, or stays above it where 
 bootstrapping would take the value of one for another's. `monte_carlo_steps=0 monte_carlo_decay=0` is the paper's way.
 """
 
-import copy
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from lmrl.config.types import Count, NonNegative, Number, OpenShare, PositiveShare, Share, checked
-from lmrl.functional import (
-    discount_factors,
-    expectile_weight,
-    log_prob,
-    pick,
-    polyak_,
-    return_share,
-    weighted_mean,
-)
-from lmrl.models.backbone import lm_logits
-from lmrl.models.critic import export_guided, new_critic
-from lmrl.modules.base import Algorithm, Logs, frozen
-from lmrl.policies.decoding import GuidedLogits
-from lmrl.text.returns import average_returns, with_returns
-from lmrl.text.tokens import TokenBatch, TokenTrajectory
+from lmrl.config.types import OpenShare, checked
+from lmrl.functional import expectile_weight, log_prob, pick, weighted_mean
+from lmrl.modules.base import Logs
+from lmrl.modules.guided import Bootstrapped
+from lmrl.text.tokens import TokenBatch
 
 
 def ilql_loss(
@@ -85,57 +72,19 @@ def ilql_loss(
     return q_loss + v_loss + cql_weight * cql, {"q": q_loss, "v": v_loss, "cql": cql}
 
 
-class ILQL(Algorithm):
+class ILQL(Bootstrapped):
     """Implicit language Q-learning.
 
     Args:
-        gamma: discount, in (0, 1].
-        discount_per: "token" (the paper) or "turn".
         expectile: tau, in (0, 1); near 1 it approaches the maximum over the data's actions.
-        cql_weight: alpha, at least 0.
-        polyak: fraction by which the target critics follow in each optimizer step, in (0, 1].
-        beta: strength of guidance while acting, at least 0.
-        monte_carlo_steps: for how many first steps the critics regress on returns instead of bootstrapping.
-        monte_carlo_decay: over how many further steps their targets move from returns to bootstrapped values.
-        monte_carlo_share: lambda in the end: which share of the targets stays the return, in [0, 1].
-        head_hidden: whether the heads have a hidden layer.
-        head_bias: initial value of Q and V.
-        common: see `Algorithm`.
+        common: see `Bootstrapped`.
     """
 
-    target: Any
-
     @checked
-    def __init__(
-        self,
-        *,
-        gamma: PositiveShare,
-        discount_per: Literal["token", "turn"] = "token",
-        expectile: OpenShare,
-        cql_weight: NonNegative,
-        polyak: PositiveShare,
-        beta: NonNegative,
-        monte_carlo_steps: Count = 0,
-        monte_carlo_decay: Count = 0,
-        monte_carlo_share: Share = 0.0,
-        head_hidden: bool = True,
-        head_bias: Number = 0.0,
-        **common: Any,
-    ) -> None:
+    def __init__(self, *, expectile: OpenShare, **common: Any) -> None:
         super().__init__(**common)
-        self.gamma, self.discount_per = gamma, discount_per
-        self.expectile, self.cql_weight, self.polyak, self.beta = expectile, cql_weight, polyak, beta
-        self.monte_carlo_steps, self.monte_carlo_decay = monte_carlo_steps, monte_carlo_decay
-        self.monte_carlo_share = monte_carlo_share
-        self.prior = frozen(copy.deepcopy(self.lm))
-        self.critic = new_critic(self.lm, state_values=True, hidden=head_hidden, bias=head_bias)
-        self.target = frozen(copy.deepcopy(self.critic))
-
-    def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
-        """Attach returns if training starts with them."""
-        if self.monte_carlo_steps + self.monte_carlo_decay + self.monte_carlo_share == 0:
-            return super().prepare(episodes)
-        return average_returns([row for e in episodes for row in with_returns(e, self.gamma, self.discount_per)])
+        self.expectile = expectile
+        self.add_critics(state_values=True)
 
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Compute states once, then the three terms where actions are."""
@@ -159,38 +108,12 @@ class ILQL(Algorithm):
         return loss, logs | {"v_mean": weighted_mean(v, batch.weight).detach()}
 
     def bellman_target(self, hidden: Float[Tensor, "B T D"], batch: TokenBatch) -> Float[Tensor, " N"]:
-        """Return y: what each decision earns at once, and the discounted value of the state that follows."""
+        """Return y_i of each decision."""
         share = self.return_share()
         if share == 1:
             return batch.extras["returns"]
         next_v = self.critic.v(self.successor_states(self.lm, hidden, batch)) * batch.bootstraps
-        target = batch.reward + discount_factors(self.gamma, batch.ends_turn, self.discount_per) * next_v
-        return target if share == 0 else torch.lerp(target, batch.extras["returns"], share)
-
-    def return_share(self) -> float:
-        """Return lambda: how much of a target is the return now."""
-        return return_share(self.global_step, self.monte_carlo_steps, self.monte_carlo_decay, self.monte_carlo_share)
-
-    def after_step(self) -> None:
-        """Let the target critics follow."""
-        polyak_(self.target, self.critic, self.polyak)
-
-    def export(self, folder: Path) -> None:
-        """Write the prior as a plain language model, and the critic with its heads beside it."""
-        heads = self.critic.heads()
-        export_guided(folder, prior=self.prior, critic=self.lm, heads=heads, codec=self.codec, beta=self.beta)
-
-    def acting_lms(self) -> tuple[nn.Module, ...]:
-        """Return the prior and the critics' language model."""
-        return self.prior, self.lm
-
-    def next_logits(self, hidden: tuple[Tensor, ...]) -> GuidedLogits:
-        """Guide the frozen prior with the smaller critic."""
-        return GuidedLogits.by_values(lm_logits(self.prior, hidden[0]), self.critic.smallest(hidden[1]), self.beta)
-
-    def token_scores(self, hidden: tuple[Tensor, ...], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """Score proposals by their advantage Q - V."""
-        return pick(self.critic.smallest(hidden[1]), tokens) - self.critic.v(hidden[1])
+        return self.mixed_target(batch, next_v, share)
 
     def values(self) -> Callable[[tuple[Tensor, ...]], Float[Tensor, " b"]]:
         """Read V from the critics' trunk."""

@@ -38,8 +38,8 @@ from lmrl.functional import entropy, log_prob, weighted_mean
 from lmrl.models.backbone import width
 from lmrl.models.heads import ValueHead
 from lmrl.modules.base import Algorithm, Logs, frozen
-from lmrl.policies.decoding import check_learnable
-from lmrl.text.returns import discount_factors, with_extras
+from lmrl.policies.decoding import check_on_policy_decoding
+from lmrl.text.returns import row_discounts, with_extras
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
 
 
@@ -158,7 +158,7 @@ class PPO(Algorithm):
         common: see `Algorithm`.
 
     Raises:
-        ValueError: what `decoding` and `rerank` say cannot be learned from, see `check_learnable`.
+        ValueError: what `decoding` and `rerank` say cannot be learned from, see `check_on_policy_decoding`.
     """
 
     is_on_policy = True
@@ -186,7 +186,7 @@ class PPO(Algorithm):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_learnable(self.decoding, reranks=self.rerank is not None)
+        check_on_policy_decoding(self.decoding, reranks=self.rerank is not None)
         self.gamma, self.discount_per, self.advantage_per, self.trace = gamma, discount_per, advantage_per, trace
         self.clip, self.value_clip, self.value_weight = clip, value_clip, value_weight
         self.kl_target, self.kl_horizon, self.reward_scale = kl_target, kl_horizon, reward_scale
@@ -198,7 +198,7 @@ class PPO(Algorithm):
 
     def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
         """Freeze pi_old, V_old, advantages and returns of a round, and let kappa follow its target."""
-        measured = iter(self.measure([row for episode in episodes for row in episode], self._read))
+        measured = iter(self.evaluate_decisions([row for episode in episodes for row in episode], self._read))
         found = [self._advantages(episode, [next(measured) for _ in episode]) for episode in episodes]
         self._follow(kl(np.concatenate([f.pop("log_ratio") for f in found])), len(episodes))
         if self.whiten:
@@ -243,7 +243,7 @@ class PPO(Algorithm):
                 found["old_values"], after, rewards, ends, gamma=self.gamma, trace=self.trace
             )
         else:
-            factors = [discount_factors(x, ends, self.discount_per) for x in (self.gamma, self.trace)]
+            factors = [row_discounts(x, ends, self.discount_per) for x in (self.gamma, self.trace)]
             advantages, returns = gae(found["old_values"], after, rewards, *factors)
         old = {name: found[name] for name in ("old_log_probs", "old_values")}
         return {**old, "log_ratio": log_ratio, "advantages": advantages, "returns": returns}

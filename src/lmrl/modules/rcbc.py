@@ -33,7 +33,7 @@ from pydantic import Field
 from torch import Tensor
 
 from lmrl.config.types import NonNegative, checked
-from lmrl.functional import log_prob, over_processes, weighted_mean
+from lmrl.functional import log_prob, mean_over_processes, weighted_mean
 from lmrl.models.backbone import window
 from lmrl.modules.base import Algorithm, Logs
 from lmrl.policies.conditioned import Conditioned, ReturnToGo
@@ -179,7 +179,7 @@ class RCBC(Algorithm):
         hidden = self.hidden(self.lm, batch)
         logits = self.logits(self.lm, hidden[batch.row, batch.position])
         imitation = rcbc_loss(logits, batch.action, batch.weight)
-        logs = {"bc": imitation, "perplexity": over_processes(imitation.detach()).exp()}
+        logs = {"bc": imitation, "perplexity": mean_over_processes(imitation.detach()).exp()}
         if self.non_action_weight == 0:
             return imitation, logs
         row, position, token, weight = batch.predicted()
@@ -198,7 +198,7 @@ class RCBC(Algorithm):
         says = json.dumps(asdict(self.asks()), indent=2)
         (folder / "conditioning.json").write_text(says + "\n", encoding="utf-8")
 
-    def seen(self, episode: Sequence[TokenTrajectory]) -> list[TokenTrajectory]:
+    def as_shown(self, episode: Sequence[TokenTrajectory]) -> list[TokenTrajectory]:
         """Return the rows of an episode that the policy played, with the texts that it was shown."""
         to_go, asks = returns_to_go(episode), self.asks()
         return self._with_texts(episode, [asks.left(float(to_go[0] - rest)).text for rest in to_go])

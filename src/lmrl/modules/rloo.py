@@ -23,7 +23,6 @@ Sources: Ahmadian et al. 2024 (arXiv 2402.14740), eq. 6-8; the truncated importa
 over an episode's tokens is a sum over the batch, divided by how many episodes it amounts to.
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -33,10 +32,10 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from lmrl.config.types import GroupSize, NonNegative, Positive, checked
-from lmrl.functional import over_processes
-from lmrl.modules.base import Algorithm, Logs, frozen
-from lmrl.policies.decoding import check_learnable
+from lmrl.config.types import NonNegative, Positive, checked
+from lmrl.functional import mean_over_processes
+from lmrl.modules.base import Logs
+from lmrl.modules.grouped import Grouped
 from lmrl.text.returns import with_extras
 from lmrl.text.tokens import TokenBatch, TokenTrajectory
 
@@ -63,7 +62,7 @@ def rloo_loss(
     gain = log_probs
     if importance_cap is not None:
         gain = gain * (log_probs - old_log_probs).detach().exp().clamp_max(importance_cap)
-    episodes = over_processes(weight.sum()).clamp_min(1e-8) / tokens_per_episode
+    episodes = mean_over_processes(weight.sum()).clamp_min(1e-8) / tokens_per_episode
     return -(weight * advantages * gain).sum() / episodes
 
 
@@ -79,30 +78,23 @@ def leave_one_out(returns: Float[np.ndarray, " E"], group: int) -> Float[np.ndar
     return (table - others).reshape(-1)
 
 
-class RLOO(Algorithm):
+class RLOO(Grouped):
     """REINFORCE with a leave-one-out baseline.
 
     Args:
-        group: G, the episodes of a start; at least 2, as `algo.datamodule.group` has it.
         kl_weight: kappa, at least 0.
-        average: "token" (the paper) or "episode": what counts the same.
+        average: "token" (the paper) or "episode": the unit with equal weight.
         importance_cap: c, at least 1; `None`: no correction for steps within a round.
         reward_scale: factor on rewards, above 0.
-        common: see `Algorithm`.
-
-    Raises:
-        ValueError: what `decoding` and `rerank` say cannot be learned from, see `check_learnable`.
+        common: see `Grouped`.
     """
 
-    is_on_policy = True
-    needs_groups = True
     tokens_per_episode: Tensor
 
     @checked
     def __init__(
         self,
         *,
-        group: GroupSize,
         kl_weight: NonNegative = 0.01,
         average: Literal["episode", "token"] = "token",
         importance_cap: Annotated[float | int, Field(ge=1, le=10**12)] | None = 2.0,
@@ -110,12 +102,9 @@ class RLOO(Algorithm):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        check_learnable(self.decoding, reranks=self.rerank is not None)
-        self.group, self.kl_weight, self.reward_scale = group, kl_weight, reward_scale
+        self.kl_weight, self.reward_scale = kl_weight, reward_scale
         self.average, self.importance_cap = average, importance_cap
-        self.reference = frozen(copy.deepcopy(self.lm))
         self.register_buffer("tokens_per_episode", torch.tensor(1.0))
-        self.round_logs: Logs = {}
 
     def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
         """Freeze pi_old, and give each episode its advantage; an incomplete last group is left out.
@@ -123,13 +112,10 @@ class RLOO(Algorithm):
         Raises:
             ValueError: there are fewer episodes than a group has.
         """
-        episodes = episodes[: len(episodes) - len(episodes) % self.group]
-        if not episodes:
-            raise ValueError(f"algo.module.group={self.group} is more than there are episodes")
-        measured = iter(self.measure([row for episode in episodes for row in episode], self._read))
-        parts = [[next(measured) for _ in episode] for episode in episodes]
-        old = [np.concatenate([part["old_log_probs"] for part in episode]) for episode in parts]
-        drift = [float(sum((part["old_log_probs"] - part["reference"]).sum() for part in one)) for one in parts]
+        episodes = self.complete_groups(episodes)
+        found = self.log_probs_of(episodes)
+        old = [one["old_log_probs"] for one in found]
+        drift = [float((one["old_log_probs"] - one["reference"]).sum()) for one in found]
         earned = [self.reward_scale * sum(float(row.rewards.sum()) for row in episode) for episode in episodes]
         advantages = leave_one_out(np.asarray(earned) - self.kl_weight * np.asarray(drift), self.group)
         tokens = sum(map(len, old)) / len(old)
@@ -142,11 +128,6 @@ class RLOO(Algorithm):
             rows += with_extras(episode, old_log_probs=before, advantages=np.full_like(before, advantage))
         return rows
 
-    def _read(self, batch: TokenBatch) -> dict[str, Tensor]:
-        """Evaluate policy and reference of a batch."""
-        models = {"old_log_probs": self.lm, "reference": self.reference}
-        return {name: self.action_log_probs(lm, batch) for name, lm in models.items()}
-
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Evaluate the policy, weight its tokens, and reinforce."""
         loss = rloo_loss(
@@ -157,4 +138,4 @@ class RLOO(Algorithm):
             tokens_per_episode=float(self.tokens_per_episode),
             importance_cap=self.importance_cap,
         )
-        return loss, {name: value.to(loss.device) for name, value in self.round_logs.items()}
+        return loss, self.logs_of_round(loss.device)

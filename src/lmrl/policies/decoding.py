@@ -32,8 +32,8 @@ class GuidedLogits:
 class Decoding:
     """The filters between a model's logits and the distribution that actions are drawn from.
 
-    They apply in the order retry, support, temperature, top-k, top-p; each sees what the ones before it left. Methods
-    that learn from the probabilities that they act with allow none of them but a temperature (`check_learnable`).
+    They apply in the order retry, support, temperature, top-k, top-p, each to the tokens that the former ones left.
+    Methods that learn from the probabilities that they act with allow a temperature only (`check_on_policy_decoding`).
     """
 
     temperature: NonNegative = 1.0
@@ -93,7 +93,7 @@ class Decoding:
         return torch.full_like(scores, -torch.inf).scatter_(-1, ids, ordered)
 
 
-def check_learnable(decoding: Decoding, *, reranks: bool = False, from_play: bool = True) -> None:
+def check_on_policy_decoding(decoding: Decoding, *, reranks: bool = False, from_play: bool = True) -> None:
     """Refuse to act with other probabilities than those that training computes: logits over a temperature above 0.
 
     For methods whose loss is about the probabilities of what was said, as importance ratios and policy gradients are.
@@ -145,7 +145,7 @@ def sample(log_probs: Float64[Tensor, "b V"], uniforms: Float64[Tensor, " b"]) -
     return torch.searchsorted(cumulative, point, right=True).squeeze(-1)
 
 
-def sayable(codec: Codec, vocabulary: int) -> Bool[Tensor, " V"]:
+def sampleable(codec: Codec, vocabulary: int) -> Bool[Tensor, " V"]:
     """Return which of a model's ids may be sampled: not the pad id, nor rows that only round a matrix up."""
     allowed = torch.arange(vocabulary) < codec.size
     if codec.pad_id < vocabulary:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lmrl.models.cache import PrefixReader, evaluation
 from lmrl.policies.core import Action, Request
-from lmrl.policies.decoding import Decoding, GuidedLogits, sample, sayable
+from lmrl.policies.decoding import Decoding, GuidedLogits, sample, sampleable
 from lmrl.policies.randomness import Uniforms
 from lmrl.text.codec import Codec
 from lmrl.text.tokens import TokenBatch
@@ -67,7 +67,7 @@ class LanguageModelPolicy:
         self._reader = PrefixReader(self.trunks)
         self._uniforms = Uniforms()
         self._recall = _Recall()
-        self._sayable: Tensor | None = None
+        self._sampleable: Tensor | None = None
 
     def reset(self) -> None:
         """Forget all that was computed; needed whenever weights have changed."""
@@ -157,9 +157,9 @@ class LanguageModelPolicy:
     ) -> Float64[Tensor, "b V"]:
         output = self.next_logits(hidden)
         logits = output.logits if isinstance(output, GuidedLogits) else output
-        if self._sayable is None:
-            self._sayable = sayable(self.codec, logits.shape[-1]).to(logits.device)
-        allowed = self._sayable
+        if self._sampleable is None:
+            self._sampleable = sampleable(self.codec, logits.shape[-1]).to(logits.device)
+        allowed = self._sampleable
         if any(refused):
             allowed = allowed.repeat(len(refused), 1)
             for row, ids in zip(allowed, refused, strict=True):

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from lmrl.text.tokens import TokenTrajectory
 
 
-def discount_factors(gamma: float, ends_turn: Bool[np.ndarray, " A"], per: str) -> Float[np.ndarray, " A"]:
+def row_discounts(gamma: float, ends_turn: Bool[np.ndarray, " A"], per: str) -> Float[np.ndarray, " A"]:
     """Return the discount between each decision and the next one.
 
     Args:
@@ -41,7 +41,7 @@ def with_returns(episode: Sequence[TokenTrajectory], gamma: float, per: str) -> 
         return []
     ends = np.concatenate([row.ends_turn for row in episode])
     rewards = np.concatenate([row.rewards[row.is_decision] for row in episode])
-    returns = reward_to_go(rewards, discount_factors(gamma, ends, per))
+    returns = reward_to_go(rewards, row_discounts(gamma, ends, per))
     return with_extras(episode, returns=returns)
 
 

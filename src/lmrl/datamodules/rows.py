@@ -1,4 +1,4 @@
-"""Episodes to training rows, and batches of rows to Lightning: what fixed and collected episodes have in common."""
+"""Turn episodes into training rows, and rows into a data loader; shared by offline and online data."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -16,21 +16,26 @@ from lmrl.text.trajectory import Trajectory, windows
 Episodes = list[list[TokenTrajectory]]
 """The rows of each episode, in order of time."""
 _AT_ONCE = 1000
-"""Episodes whose texts are encoded together: few enough that the codec still remembers them when they are cut."""
+"""Episodes whose texts are encoded in one call: few enough that the codec still remembers them when rows are built."""
 
 
-def cut(
-    trajectories: Sequence[Trajectory], codec: Codec, memory: int | None, replies: bool, window: int | None, action: int
+def tokenize_episodes(
+    trajectories: Sequence[Trajectory],
+    codec: Codec,
+    memory: int | None,
+    replies: bool,
+    window: int | None,
+    max_new_tokens: int,
 ) -> Episodes:
-    """Cut trajectories into rows; those without any action are left out.
+    """Turn trajectories into rows; those without any action are left out.
 
     Args:
         trajectories: the episodes.
         codec: the tokenizer.
-        memory: how many last turns form a state; `None` for the whole episode.
+        memory: the last turns that form a state; `None`: the whole episode.
         replies: whether rows end with the environment's reply.
         window: the longest sequence that the model can read; `None` if it has no limit.
-        action: the longest action while acting, in tokens, which has to fit behind the longest state.
+        max_new_tokens: the longest action while acting, which has to fit behind the longest state.
 
     Raises:
         ValueError: there is no action at all, or a row is longer than the model can read.
@@ -45,7 +50,7 @@ def cut(
         raise ValueError("no trajectory of the data has an action to train on")
     flat = [row for episode in episodes for row in episode]
     states = max(int(row.is_decision.nonzero()[0][-1]) for row in flat)
-    longest = max(max(len(row.tokens) for row in flat), states + action)
+    longest = max(max(len(row.tokens) for row in flat), states + max_new_tokens)
     if window is not None and longest > window:
         raise ValueError(
             f"rows of the data take up to {longest} tokens, but the model reads at most {window}: choose a "
@@ -55,19 +60,19 @@ def cut(
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A loader that knows its place in an epoch, which Lightning keeps in checkpoints."""
+    """A loader that keeps its place in an epoch in checkpoints."""
 
     _place, _skipped = 0, 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yield the batches of an epoch, after a resumption those that are left of it."""
+        """Yield the batches of an epoch, after a resumption the remaining ones."""
         self._place, self._skipped = self._skipped, 0
         for batch in islice(super().__iter__(), self._place, None):
             self._place += 1
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how many batches of the epoch have been served."""
+        """Return the number of batches of the epoch that were served."""
         return {"place": self._place % max(1, len(self))}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -79,7 +84,7 @@ def loader(rows: Rows, batches: Sampler[list[int]], codec: Codec) -> DataLoader[
     """Return the loader of training batches.
 
     Args:
-        rows: what to load.
+        rows: the rows.
         batches: yields the rows of each batch.
         codec: the tokenizer.
     """

@@ -66,12 +66,11 @@ def reader(tracking_uri: str) -> Any:
     Raises:
         FileNotFoundError: there is no such SQLite file; MLflow would make one.
     """
-    if tracking_uri.startswith(SQLITE):
-        database = Path(tracking_uri.removeprefix(SQLITE)).resolve()
-        if not database.exists():
-            raise FileNotFoundError(f"there is no file {tracking_uri.removeprefix(SQLITE)}")
-        follow(database)
-        tracking_uri = sqlite_uri(database)  # MLflow keeps connections by address, whatever the working folder is
+    if (file := sqlite_file(tracking_uri)) is not None:
+        if not file.exists():
+            raise FileNotFoundError(f"there is no file {file}")
+        follow(file.resolve())
+        tracking_uri = sqlite_uri(file.resolve())  # MLflow keeps connections by address, whatever the working folder is
     return connect(tracking_uri)
 
 
@@ -98,10 +97,8 @@ class Store:
             raise ValueError(f"MLflow no longer keeps runs in plain folders; use sqlite:///FILE, not {tracking_uri!r}")
         if tracking_uri.startswith(("http://", "https://")):
             return cls(tracking_uri, None)
-        place = Path(artifacts).resolve()
-        if not tracking_uri.startswith(SQLITE):
-            return cls(tracking_uri, place)
-        return cls(sqlite_uri(Path(tracking_uri.removeprefix(SQLITE)).resolve()), place)
+        file = sqlite_file(tracking_uri)
+        return cls(tracking_uri if file is None else sqlite_uri(file.resolve()), Path(artifacts).resolve())
 
     def open(self, experiment: str, note: Callable[[str], str] | None = None) -> tuple[Any, str]:
         """Connect, and find or create an experiment.
@@ -142,8 +139,8 @@ class Store:
     @property
     def _database(self) -> Path | None:
         """The SQLite file. `None`: another kind of store."""
-        is_file = self.tracking_uri.startswith(SQLITE)
-        return Path(unquote(self.tracking_uri.removeprefix(SQLITE))) if is_file else None
+        file = sqlite_file(self.tracking_uri)
+        return None if file is None else Path(unquote(str(file)))
 
     def _open(self, experiment: str, note: Callable[[str], str] | None) -> tuple[Any, str]:
         """Connect while no other process creates the database."""
@@ -177,6 +174,11 @@ def view_link(experiment_id: str) -> str:
     return f"#/experiments/{experiment_id}/runs{_KIND}&viewStateShareKey={VIEW}"
 
 
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """Return the SQLite file of an address, as the address writes it. `None`: another kind of store."""
+    return Path(tracking_uri.removeprefix(SQLITE)) if tracking_uri.startswith(SQLITE) else None
+
+
 def sqlite_uri(database: Path) -> str:
     """Return the address of an SQLite file; SQLAlchemy takes `%` and `?` in it for something else."""
     return SQLITE + str(database).replace("%", "%25").replace("?", "%3F")
@@ -191,8 +193,8 @@ def connect(tracking_uri: str) -> Any:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri)
-    named = Path(tracking_uri.removeprefix(SQLITE))
-    if tracking_uri.startswith(SQLITE) and named != Path(unquote(str(named))):
+    named = sqlite_file(tracking_uri)
+    if named is not None and named != Path(unquote(str(named))):
         client.search_experiments(max_results=1)
         # MLflow 3.17.2 also makes a folder of the name that only SQLAlchemy understands.
         with suppress(OSError):

@@ -211,9 +211,7 @@ def test_the_first_difference_is_found_and_timings_are_none() -> None:
         "row 2 (step 2): loss was 0.1, is 0.1000001"
     )
     assert first_difference([{"step": 1, "loss": None}], [{"step": 1, "loss": None}]) is None
-    assert first_difference([{"step": 1, "loss": None}], [{"step": 1}]) == (
-        "row 1 (step 1): loss was null, is not there"
-    )
+    assert first_difference([{"step": 1, "loss": None}], [{"step": 1}]) == ("row 1 (step 1): loss was null, is absent")
     assert first_difference([{"step": 1, "loss": 2.0}], [{"step": 1, "loss": float("inf")}]) == (
         "row 1 (step 1): loss was 2.0, is Infinity"
     )

@@ -1,4 +1,4 @@
-"""What this machine has, told without importing torch: cores, GPUs, folders that can be written to."""
+"""Query this machine without importing torch: cores, GPUs, folders that can be written to."""
 
 import os
 import re
@@ -49,12 +49,12 @@ def read_listing(listing: str) -> list[str]:
 
 
 def has_other_gpus() -> bool:
-    """Tell whether there are accelerators that NVIDIA's tools do not list (AMD's)."""
+    """Return whether there are accelerators that NVIDIA's tools do not list (AMD's)."""
     return Path("/dev/kfd").exists()
 
 
 def is_started_by_launcher(environment: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether torchrun, srun or Lightning started this process beside others, with a part of the machine each."""
+    """Return whether torchrun, srun or Lightning started this process as one of several on this machine."""
     return "LOCAL_RANK" in environment or int(environment.get("SLURM_NTASKS") or 1) > 1
 
 

@@ -1,4 +1,4 @@
-"""Ends a program that is told to end: one exception wherever it is, and an exit status that names the signal."""
+"""End a program on a signal: one exception wherever it is, and an exit status that names the signal."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; what `kill`, schedulers and containers send; what SLURM is often told to send before the time limit."""
+"""Ctrl-C; the signal of `kill`, schedulers and containers; the usual signal of SLURM before the time limit."""
 _REPEATED = 2.0
 """Seconds within which a second signal is the same request: a terminal and a parent process may both send one."""
 
@@ -21,7 +21,7 @@ _led: list[Callable[[], list["subprocess.Popen[bytes]"]]] = []
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal told the program to end.
+    """A signal that ends the program.
 
     Args:
         number: the signal.
@@ -51,7 +51,7 @@ def lead(processes: Callable[[], list["subprocess.Popen[bytes]"]]) -> None:
 
     Args:
         processes: returns those that this one has started. The list is emptied when they are ended: Lightning's thread
-            that watches over it would end this process as well, before it has said what is kept.
+            that watches over it would end this process as well, before it has printed which files are kept.
     """
     _led.append(processes)
 
@@ -68,7 +68,7 @@ def hold(held: bool) -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let a signal wait until the block has done what must not be left half-done."""
+    """Delay signals until the end of a block that must not be left half-done."""
     hold(True)
     try:
         yield
@@ -84,7 +84,7 @@ def received() -> Interrupted | None:
 
 
 def ended(work: Callable[[], Any]) -> Any:
-    """Return what the work returns; interrupted, end with one line and the status 128 + the number of the signal.
+    """Return the result of the work; if interrupted, print one line and return 128 + the number of the signal.
 
     Args:
         work: the whole program.
@@ -93,10 +93,10 @@ def ended(work: Callable[[], Any]) -> Any:
     try:
         return work()
     except KeyboardInterrupt as error:
-        told = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
+        interruption = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(told, file=sys.stderr)
-        sys.exit(told.status)
+            print(interruption, file=sys.stderr)
+        sys.exit(interruption.status)
 
 
 def _interrupt(number: int, frame: Any) -> None:  # noqa: ARG001

@@ -59,7 +59,7 @@ def test_an_earlier_stage_is_named(compose: Callable) -> None:
     """`algo.prior` of AWR is behaviour cloning, which learns from turns; its critic is not."""
     turns = TURNS.partition("filter=")[2]
     check_config(compose("task=maze", "algo=awr", f"algo.prior.datamodule.filter={turns}"))
-    with pytest.raises(ConfigError, match=r"^algo\.critic\.datamodule\.filter=.* ILQL learns from what whole"):
+    with pytest.raises(ConfigError, match=r"^algo\.critic\.datamodule\.filter=.* ILQL learns from the returns"):
         check_config(compose("task=maze", "algo=awr", f"algo.critic.datamodule.filter={turns}"))
 
 

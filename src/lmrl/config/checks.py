@@ -35,16 +35,16 @@ def check_config(cfg: DictConfig) -> None:
         raise ConfigError(f"{error.full_key or 'the configuration'}: {str(error).splitlines()[0]}") from error
     data = OmegaConf.select(cfg, "task.dataset")
     if data and data.get("folder"):
-        config["task"]["dataset"]["recipe"] = None  # nothing is made with it, so it is not checked
-    for said in itertools.chain(faults(config), unlearnable(config)):
-        raise ConfigError(said)
+        config["task"]["dataset"]["recipe"] = None  # unused, so it is not checked
+    for mistake in itertools.chain(faults(config), unlearnable(config)):
+        raise ConfigError(mistake)
 
 
 def check_partner(cfg: DictConfig) -> None:
-    """Check that the chosen partner of a dialogue is named in full, and that the task has one at all.
+    """Check that all values of the chosen partner are set, and that the task has a partner.
 
     Raises:
-        ConfigError: it is not, or the task has none.
+        ConfigError: a value is missing, or the task has no partner.
     """
     partner = OmegaConf.select(cfg, "partner")
     if not partner:
@@ -59,10 +59,10 @@ def check_partner(cfg: DictConfig) -> None:
 
 
 def check_environments(cfg: DictConfig) -> None:
-    """Build each environment of a checked configuration once, to see that it can be.
+    """Build each environment of a checked configuration once.
 
     Raises:
-        ConfigError: it cannot; the message says which, and why.
+        ConfigError: one cannot be built; the message has its name and the reason.
     """
     changed_env("task.env", cfg.task.env, None)
     for place in ("training.env", "training.first.env", "evaluation.env"):
@@ -96,10 +96,10 @@ def config_errors(key: str) -> Iterator[None]:
 
 
 def changed_env(name: str, env: Any, changes: Any) -> DictConfig:
-    """Return an environment's configuration with some values changed; one is built, to see that it can be.
+    """Return an environment's configuration with some values changed, after building it once.
 
     Args:
-        name: where the changes stand in the configuration.
+        name: the key of the changes in the configuration.
         env: the configuration of the environment, or a link to it.
         changes: the values that differ. `None`: none.
 
@@ -117,7 +117,7 @@ def changed_env(name: str, env: Any, changes: Any) -> DictConfig:
 
 
 def explain_failure(error: BaseException) -> str:
-    """Return what went wrong while building an object from the configuration, without Hydra's wrapping."""
+    """Return the cause of a failed construction, without Hydra's wrapping."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What the project's commands share: finding and composing the configuration, and one line for each mistake."""
+"""Find and compose the configuration, and report mistakes in one line; shared by all commands."""
 
 import re
 import sys
@@ -23,7 +23,7 @@ def configuration_folder(folder: Path | None) -> Path:
 
 
 def at_home(arguments: Sequence[str]) -> list[str]:
-    """Replace `~` in `key=~/place`, which neither shells nor Hydra do; what Hydra could misread is quoted."""
+    """Replace `~` in `key=~/place`, which neither shells nor Hydra do; special characters are quoted for Hydra."""
 
     def replaced(argument: str) -> str:
         key, sign, value = argument.partition("=~")
@@ -41,11 +41,11 @@ def beside_sources() -> Path:
 
 
 def compose_task(overrides: Sequence[str], folder: Path | None = None) -> Any:
-    """Return the configuration of a task alone, for what needs neither a model nor an algorithm.
+    """Return the configuration of a task alone, for commands without a model and an algorithm.
 
     Raises:
         FileNotFoundError: there is no configuration folder.
-        ConfigError: the partner that was chosen is not named in full, or the task has none.
+        ConfigError: a value of the chosen partner is missing, or the task has no partner.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
@@ -96,14 +96,14 @@ def compose_unchecked(overrides: Sequence[str], folder: Path | None = None) -> A
 
 
 def guarded(work: Callable[[], object]) -> int:
-    """Do the work and return the exit status; mistakes of the user's making end in one line on standard error."""
+    """Run a command and return the exit status; a mistake of the user ends in one line on standard error."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         work()
     except (HydraException, OmegaConfBaseException, ConfigError, ValueError, OSError, ImportError) as error:
-        # Hydra wraps what a constructor complained of; the complaint itself is what helps.
+        # Hydra wraps the complaint of a constructor, which is the useful message.
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
         from lmrl.config.mistakes import in_our_words
 

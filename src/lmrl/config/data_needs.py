@@ -1,6 +1,6 @@
-"""What data a method can learn from: its class declares it, and the settings of its data are held against that.
+"""The data that a method can learn from: its class declares them, and the settings of its data are checked against it.
 
-Nothing here needs PyTorch, so that a user hears of it before anything is imported.
+Nothing here needs PyTorch, so that mistakes are reported before it is imported.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,20 +10,20 @@ from lmrl.config.signatures import declared, signature_of
 
 
 class DataNeeds:
-    """What a method declares about its data; the defaults are those of a method that learns from any episodes."""
+    """A method's declarations about its data; by default it learns from any episodes."""
 
     is_on_policy: ClassVar[bool] = False
     """Whether it learns only from all episodes that its policy has just played: no fixed data, no replay, no filter."""
     needs_groups: ClassVar[bool] = False
     """Whether it compares the `group` episodes of a start, so that the data must have as many of each."""
     needs_episodes: ClassVar[bool] = True
-    """Whether it learns from what episodes earn, and not from single turns that a filter takes out of them."""
+    """Whether it learns from the returns of episodes, and not from single turns that a filter selects."""
     batches_by: ClassVar[str | None] = None
     """Name of the extra whose rows a batch must hold together, such as the `pair` of two compared episodes."""
 
 
 def unlearnable(config: Any, key: str = "") -> Iterator[str]:
-    """Yield what the methods of a configuration cannot learn from, wherever their stages stand in it.
+    """Yield the data settings that the methods of a configuration cannot learn from, in all stages.
 
     Args:
         config: plain dictionaries and values.
@@ -41,7 +41,7 @@ def unlearnable(config: Any, key: str = "") -> Iterator[str]:
 def data_faults(
     needs: type[DataNeeds], module: Mapping[str, Any], data: Mapping[str, Any], key: str = "algo"
 ) -> Iterator[str]:
-    """Yield what a method cannot learn from, each in one sentence.
+    """Yield the data settings that a method cannot learn from, each in one sentence.
 
     Args:
         needs: the method's class, or one that declares the same under the same name.
@@ -70,13 +70,13 @@ def data_faults(
     target = str(chosen.get("_target_")) if isinstance(chosen, Mapping) else ""
     if needs.needs_episodes and declared(target, "takes_turns"):
         yield (
-            f"{place}.filter={target}: it takes single turns out of episodes, but {name} learns from what "
-            f"whole episodes earn; set {place}.filter=null, or use another filter"
+            f"{place}.filter={target}: it selects single turns, but {name} learns from the "
+            f"returns of whole episodes; set {place}.filter=null, or use another filter"
         )
 
 
 def _off_policy(name: str, data: Mapping[str, Any], place: str) -> Iterator[str]:
-    """Yield what brings other episodes than the ones that the policy has just played, or not all of these."""
+    """Yield settings that add other episodes than the newest round, or drop some of it."""
     why = f"{name} learns only from all episodes that its policy has just played"
     if "rollouts" not in data:
         yield f"{place}._target_={data.get('_target_')}: {why}; use lmrl.datamodules.online.OnlineDataModule"
@@ -90,7 +90,7 @@ def _off_policy(name: str, data: Mapping[str, Any], place: str) -> Iterator[str]
 
 
 def _imitated(name: str, module: Mapping[str, Any], data: Mapping[str, Any], key: str) -> Iterator[str]:
-    """Yield demonstrations that nothing imitates, and an imitation of none."""
+    """Yield demonstrations without imitation, and imitation without demonstrations."""
     count, weight = data.get("demonstrations") or 0, module.get("imitation_weight")
     if count and not weight:
         instead = "" if weight is None else f", or {key}.module.imitation_weight above 0"
@@ -106,7 +106,7 @@ def _imitated(name: str, module: Mapping[str, Any], data: Mapping[str, Any], key
 
 
 def _declared(target: str) -> type[DataNeeds]:
-    """Return a class that declares what the one of this dotted name does, as its source says."""
+    """Return a class with the declarations of a class of this dotted name, read from its source."""
     names = [name for name in vars(DataNeeds) if not name.startswith("_")]
     found = {name: value for name in names if (value := declared(target, name)) is not None}
     return type(target.rpartition(".")[2], (DataNeeds,), found)

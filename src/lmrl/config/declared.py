@@ -1,8 +1,8 @@
-"""The shape of a configuration: what stands where, and what may stand there. Needs no torch.
+"""The shape of a configuration: its keys and their types. Needs no torch.
 
-What an object takes is declared by its own parameters (`lmrl.config.signatures`). Here is the rest: the blocks of
-`conf/` that are no object, the contents of tables that an object takes as they are, and the arguments of objects from
-elsewhere.
+The arguments of an object are declared by its own parameters (`lmrl.config.signatures`). This module declares the rest:
+the blocks of `conf/` that are not objects, the contents of tables that an object takes unchanged, and the arguments of
+objects from other libraries.
 """
 
 from collections.abc import Mapping
@@ -50,9 +50,9 @@ class Block:
 
     fields: Mapping[str, Kind]
     others: Kind = None
-    """What any other name may hold. `None`: there is no other name."""
+    """The type of all other names. `None`: other names are mistakes."""
     optional: bool = False
-    """Whether there may be `null` instead."""
+    """Whether `null` is allowed as well."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Several:
 
 
 FREE = Block({}, others=Any)
-"""A table whose contents are for somebody else to judge."""
+"""A table whose contents are not checked here."""
 _ANCHORS = Block({"min": Number, "data": Number, "max": Number}, optional=True)
 _PARTS = Block({}, others=Part(optional=True))
 _LINES = Several(str)
@@ -111,7 +111,7 @@ _TASK: Mapping[str, Kind] = {
 }
 _STAGE: dict[str, Kind] = {}
 STAGE = Block(_STAGE, optional=True)
-"""An algorithm, or what one begins with, which is another one."""
+"""An algorithm, or an earlier stage of one, which is an algorithm as well."""
 _STAGE.update(
     {
         "module": Part(optional=True),
@@ -179,12 +179,12 @@ _DECODING = "lmrl.policies.decoding.Decoding"
 
 
 def root(config: Any) -> Block:
-    """Return what is declared about a whole configuration.
+    """Return the declaration of a whole configuration.
 
     `vars` is for values that others refer to, as `${vars.name}`.
 
     Args:
-        config: the configuration, whose environment tells what may be changed about it for an evaluation.
+        config: the configuration; its environment determines the keys of `evaluation.env` and `training.env`.
     """
     target = _target(config, "task", "env")
     env: Kind = Any if target is None else Part(optional=True, target=target)
@@ -272,7 +272,7 @@ INSIDE: Mapping[tuple[str, str], Kind] = {
         optional=True,
     ),
 }
-"""What the tables hold that an object takes, by its `_target_` and the name of its parameter."""
+"""The contents of tables that an object takes, by its `_target_` and the name of its parameter."""
 
 FOREIGN: Mapping[str, Signature] = {
     "torch.optim.AdamW": Signature(
@@ -291,4 +291,4 @@ FOREIGN: Mapping[str, Signature] = {
         is_open=False,
     ),
 }
-"""What objects from elsewhere take that `conf/` names; of others nothing is known before they are imported."""
+"""The parameters of objects of other libraries in `conf/`; those of further objects are unknown before an import."""

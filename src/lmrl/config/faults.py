@@ -1,4 +1,4 @@
-"""Compare a configuration with what is declared about it, value by value. Needs no torch."""
+"""Compare a configuration with its declarations, value by value. Needs no torch."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
@@ -11,7 +11,7 @@ _TABLE = "must be a table of names and values"
 
 
 def faults(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a whole configuration, each with its full name.
+    """Yield the mistakes of a whole configuration, each with the full name of its key.
 
     Args:
         config: plain lists, dictionaries and values.
@@ -20,7 +20,7 @@ def faults(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of(value: Any, kind: Kind, key: str) -> Iterator[str]:
-    """Yield what is wrong with a part of a configuration."""
+    """Yield the mistakes of a part of a configuration."""
     if isinstance(value, dict) and "_target_" in value:
         yield from _of_object(value, key)
     elif isinstance(kind, Part):
@@ -29,12 +29,12 @@ def _of(value: Any, kind: Kind, key: str) -> Iterator[str]:
         yield from _of_block(value, kind, key)
     elif isinstance(kind, Several):
         yield from _of_list(value, kind, key)
-    elif said := objection(value, kind):
-        yield f"{key} {said}"
+    elif reason := objection(value, kind):
+        yield f"{key} {reason}"
 
 
 def _of_part(value: Any, kind: Part, key: str) -> Iterator[str]:
-    """Yield what is wrong with an object that does not name its `_target_`."""
+    """Yield the mistakes of an object without a `_target_`."""
     if value is None or (value == {} and kind.target is None):
         if not kind.optional:
             yield f"{key} must be a table with a _target_, got {value!r}"
@@ -46,7 +46,7 @@ def _of_part(value: Any, kind: Part, key: str) -> Iterator[str]:
 
 
 def _of_block(value: Any, kind: Block, key: str) -> Iterator[str]:
-    """Yield what is wrong with a table and what it holds."""
+    """Yield the mistakes of a table and of its values."""
     if value is None and kind.optional:
         return
     if not isinstance(value, dict):
@@ -62,7 +62,7 @@ def _of_block(value: Any, kind: Block, key: str) -> Iterator[str]:
 
 
 def _of_list(value: Any, kind: Several, key: str) -> Iterator[str]:
-    """Yield what is wrong with a list and what it holds."""
+    """Yield the mistakes of a list and of its items."""
     if isinstance(value, str) and kind.or_text:
         return
     if not isinstance(value, list):
@@ -73,7 +73,7 @@ def _of_list(value: Any, kind: Several, key: str) -> Iterator[str]:
 
 
 def _of_object(value: Mapping[str, Any], key: str) -> Iterator[str]:
-    """Yield what is wrong with the arguments of an object."""
+    """Yield the mistakes in the arguments of an object."""
     target = value["_target_"]
     if not isinstance(target, str):
         yield f"{key}._target_ must be a text, got {target!r}"
@@ -90,12 +90,12 @@ def _of_object(value: Mapping[str, Any], key: str) -> Iterator[str]:
 
 
 def known_signature(target: str) -> Signature | None:
-    """Return what an object takes; `None` if nothing is known about it before it is imported."""
+    """Return the signature of an object; `None` if it cannot be known before an import."""
     return FOREIGN.get(target) or signature_of(target)
 
 
 def _kind_of(target: str, name: str, signature: Signature | None) -> Kind:
-    """Return what is declared about an object's parameter; whatever is not declared may be anything."""
+    """Return the declaration of an object's parameter; an undeclared one may have any value."""
     if (target, name) in INSIDE:
         return INSIDE[target, name]
     kind = signature.parameters.get(name) if signature is not None else None
@@ -107,7 +107,7 @@ def _kind_of(target: str, name: str, signature: Signature | None) -> Kind:
 
 
 def declared(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, Kind]]:
-    """Yield the full name of everything in a configuration, what is there, and what is declared about it.
+    """Yield the full name, the value and the declaration of everything in a configuration.
 
     Args:
         config: plain lists, dictionaries and values.
@@ -116,7 +116,7 @@ def declared(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, Kind]]:
 
 
 def _declared(value: Any, kind: Kind, key: str) -> Iterator[tuple[str, Any, Kind]]:
-    """Yield the same of a part; a kind of `None` says that nothing is declared."""
+    """Yield the same for a part; a kind of `None` stands for undeclared values."""
     if key:
         yield key, value, kind
     if not isinstance(value, dict):
@@ -130,10 +130,10 @@ def _declared(value: Any, kind: Kind, key: str) -> Iterator[tuple[str, Any, Kind
 
 
 def _field(kind: Kind, name: str) -> Kind:
-    """Return what is declared about what a table holds."""
+    """Return the declaration of a value in a table."""
     return kind.fields.get(name, kind.others) if isinstance(kind, Block) else None
 
 
 def is_path(kind: Kind) -> bool:
-    """Tell whether a type is, or may be, that of a file or folder."""
+    """Return whether a type is, or includes, that of a file or folder."""
     return PATH in getattr(kind, "__metadata__", ()) or any(map(is_path, get_args(kind)))

@@ -1,4 +1,4 @@
-"""Whether a model is there: a folder, the Hub's cache on this machine, or the Hub. Needs no torch."""
+"""Find a model: a folder, the Hub's cache on this machine, or the Hub. Needs no torch."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ def check_path(path: str) -> None:
     this machine must exist.
 
     Raises:
-        ValueError: the folder does not exist or is no model folder.
+        ValueError: the folder does not exist or is not a model folder.
     """
     looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or (os.sep != "/" and os.sep in path)
     folder = Path(path).expanduser()
@@ -26,9 +26,9 @@ def check_path(path: str) -> None:
 
 
 def why_absent(name: str) -> str | None:
-    """Return why a model of the Hub cannot be had, `None` if it can.
+    """Return why a model of the Hub cannot be loaded, `None` if it can.
 
-    A model that is in the cache needs no network: where there is none, the Hub's libraries are told not to try.
+    A cached model needs no network: without one, the Hub's libraries are switched to offline mode.
     """
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
@@ -48,7 +48,7 @@ def why_absent(name: str) -> str | None:
 
 
 def _answers(address: str) -> bool:
-    """Tell whether a server can be reached; behind a proxy nobody knows before a real request."""
+    """Return whether a server can be reached; behind a proxy only a real request would show it."""
     if any(os.environ.get(name) or os.environ.get(name.upper()) for name in ("https_proxy", "http_proxy", "all_proxy")):
         return True
     parts = urlsplit(address)

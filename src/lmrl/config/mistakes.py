@@ -1,4 +1,4 @@
-"""Mistakes on the command line, in lmrl's words: before Hydra reads it, and after Hydra has refused it."""
+"""Mistakes on the command line, in lmrl's words: found before Hydra reads it, or reported by Hydra."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lmrl.config.signatures import suggest
 
-GROUPS = ("task", "algo", "model", "hardware", "partner", "tracking", "launcher", "experiment", "sweeps")
+GROUPS = ("task", "algo", "model", "hardware", "partner", "tracking", "launcher", "experiment", "debug", "sweeps")
 _KEYS = (
     "seed",
     "resume",
@@ -28,10 +28,10 @@ _ALL = "python run.py --help lists the choices, --cfg job prints all settings"
 
 
 def slip(arguments: Sequence[str], groups: Iterable[str] = ()) -> str | None:
-    """Return what is wrong with a command line at first sight; `None` if nothing is.
+    """Return the first mistake that a command line alone shows; `None` if there is none.
 
     Args:
-        arguments: what stands behind `run.py`.
+        arguments: the arguments of `run.py`.
         groups: further groups of the configuration folder.
     """
     known = {*GROUPS, *_KEYS, *groups}
@@ -52,7 +52,7 @@ def slip(arguments: Sequence[str], groups: Iterable[str] = ()) -> str | None:
 
 
 def in_our_words(error: BaseException, folder: Path | None) -> str:
-    """Return what Hydra or OmegaConf complained of, in a line or a few.
+    """Return the complaint of Hydra or OmegaConf in one or a few lines.
 
     Args:
         error: the complaint.
@@ -69,10 +69,12 @@ def in_our_words(error: BaseException, folder: Path | None) -> str:
     ):
         key = found[1] or found[2]
         if found[2]:
-            return f"+{key}: it is there already: leave out the plus"
+            return f"+{key}: the setting exists already: leave out the plus"
         return f"{key}: there is no such setting{_similar(error, key)}; {_ALL}"
     if found := re.search(r"Error parsing override '(.*)'\n(.*)", text):
-        return f"{found[1]}: this cannot be read ({found[2]}); quote what has braces, spaces or commas: 'key={{a: 1}}'"
+        return (
+            f"{found[1]}: this cannot be read ({found[2]}); put quotes around braces, spaces and commas: 'key={{a: 1}}'"
+        )
     return " ".join(
         line
         for line in text.splitlines()

@@ -1,7 +1,7 @@
 """Read the signature of a `_target_` from its source, without importing it.
 
-Importing PyTorch takes longer than anybody wants to wait for the news of a typo, so the configuration is compared with
-what the source declares: names of parameters, and types that can be understood without the imports of its file.
+Importing PyTorch takes seconds, and a typo should be reported at once. So the configuration is compared with the
+declarations in the source: the names of parameters, and the types that need no import of the file.
 """
 
 import ast
@@ -18,30 +18,30 @@ from typing import Any
 from lmrl.config import types as hyperparameters
 
 _NAMES = vars(builtins) | vars(typing) | vars(collections.abc) | vars(hyperparameters)
-"""What annotations may be made of; others stand for objects."""
+"""The names that annotations may use; other names stand for objects."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """An object that the configuration describes: a table with a `_target_` and its arguments."""
+    """An object in the configuration: a table with a `_target_` and its arguments."""
 
     optional: bool = False
-    """Whether there may be `null` instead."""
+    """Whether `null` is allowed as well."""
     target: str | None = None
-    """What is built where the table names no `_target_`. `None`: it must name one."""
+    """The default `_target_`. `None`: the table must name one."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What a class or function may be given."""
+    """The parameters of a class or function."""
 
     parameters: Mapping[str, Any]
-    """The type of each parameter; a `Part` where it is an object, and `None` where nothing is said."""
+    """The type of each parameter; a `Part` for objects, and `None` where the source has no annotation."""
     is_open: bool
-    """Whether it takes other names as well."""
+    """Whether it accepts any keyword (`**kwargs`)."""
 
     def merged(self, base: "Signature") -> "Signature":
-        """Return this signature with what it hands on to a base class."""
+        """Return this signature extended by the base class's parameters."""
         return Signature({**base.parameters, **self.parameters}, base.is_open)
 
 
@@ -61,7 +61,7 @@ def signature_of(target: str) -> Signature | None:
 
 
 def declared(target: str, name: str) -> Any:
-    """Return the plain value that one of lmrl's own classes, or the nearest of its bases, gives to a class attribute.
+    """Return the literal value of a class attribute of one of lmrl's own classes, or of the nearest of its bases.
 
     Args:
         target: the class's dotted name.
@@ -85,7 +85,7 @@ def declared(target: str, name: str) -> Any:
 
 
 def _of_class(node: ast.ClassDef, source: ast.Module, module: str) -> Signature:
-    """Return what a class's `__init__` takes, or the fields of a dataclass, together with its bases'."""
+    """Return the parameters of a class's `__init__`, or the fields of a dataclass, with those of its bases."""
     inits = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
     if inits:
         own = _of_function(inits[0], skip=1)
@@ -108,7 +108,7 @@ def _of_function(node: ast.FunctionDef, skip: int) -> Signature:
 
 
 def _type(annotation: ast.expr | None) -> Any:
-    """Return what an annotation means; what takes an import is an object."""
+    """Return the type of an annotation; a name that needs an import stands for an object."""
     if annotation is None:
         return None
     try:
@@ -118,7 +118,7 @@ def _type(annotation: ast.expr | None) -> Any:
 
 
 def _full_name(name: str, source: ast.Module, module: str) -> str:
-    """Return the dotted name of something that a module imports or defines."""
+    """Return the dotted name of a name that a module imports or defines."""
     for node in source.body:
         if isinstance(node, ast.ImportFrom) and any((one.asname or one.name) == name for one in node.names):
             return f"{node.module}.{name}"

@@ -1,4 +1,4 @@
-"""The types of hyper-parameters: what a value may be is said once, where it is declared, and checked from there."""
+"""The types of hyper-parameters: each declares the range of a value once, and the checks read it from there."""
 
 import functools
 import inspect
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import Field, TypeAdapter, ValidationError
 
 _LARGEST, _MANY = 10**12, 10**9
-"""Beyond these a number is a slip of the hand: it would only overflow later, far from where it was written."""
+"""Larger numbers are taken for typing errors: they would overflow later, far from their place in the configuration."""
 
 Number = Annotated[float | int, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False)]
 """Any finite number, of either sign: a reward, a return."""
@@ -26,7 +26,7 @@ Share = Annotated[float | int, Field(ge=0, le=1)]
 Chance = Annotated[float | int, Field(ge=0, lt=1)]
 """[0, 1): a probability of dropout."""
 PositiveShare = Annotated[float | int, Field(gt=0, le=1)]
-"""(0, 1]: a discount, or how far a target network follows."""
+"""(0, 1]: a discount, or the step of a target network."""
 OpenShare = Annotated[float | int, Field(gt=0, lt=1)]
 """(0, 1): an expectile."""
 Count = Annotated[int, Field(ge=0, le=_MANY)]
@@ -36,19 +36,19 @@ PositiveCount = Annotated[int, Field(ge=1, le=_MANY)]
 GroupSize = Annotated[int, Field(ge=2, le=_MANY)]
 """2, 3, ...: one episode cannot be compared with itself."""
 Processes = Annotated[int, Field(ge=1, le=1024)]
-"""How many processes or threads of one machine."""
+"""A number of processes or threads of one machine."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""What NumPy, PyTorch and Python all take as a seed."""
+"""A seed for NumPy, PyTorch and Python alike."""
 Size = Annotated[int, Field(ge=1, le=2**20)]
 """Layers, widths and windows of a network."""
 Text = Annotated[str, Field(min_length=1)]
 """A text that is not empty."""
 PATH = "path"
 PathText = Annotated[str, Field(min_length=1), PATH]
-"""A file or folder as YAML and the command line have it: `~` stands for the user's own folder."""
+"""A file or folder as text; `~` stands for the user's home folder."""
 
 Decay = Literal["constant", "cosine", "exponential"]
-"""What a learning rate does after its warm-up."""
+"""The course of a learning rate after its warm-up."""
 
 _SIMPLE = (int, float, str, bool, NoneType, Path, Any)
 _WORDS = {
@@ -57,13 +57,13 @@ _WORDS = {
     "path_type": "a path", "is_instance_of": "a path",
     "list_type": "a list", "dict_type": "a table of names and values",
 }  # fmt: skip
-"""How objections are worded where the library's words are not a user's."""
+"""Wordings of objections in place of the library's own."""
 _CONTAINERS = (list, Sequence, dict, Mapping)
 _Init = TypeVar("_Init", bound=Callable[..., None])
 
 
 class ConfigError(Exception):
-    """A mistake in what the user asked for, said in one sentence."""
+    """A mistake in the configuration or on the command line, in one sentence."""
 
 
 def is_simple(annotation: Any) -> bool:
@@ -78,28 +78,28 @@ def is_simple(annotation: Any) -> bool:
 
 
 def objection(value: Any, annotation: Any) -> str | None:
-    """Return why a value is none of a type, such as "must be greater than 0, got -1"; `None` if it is one.
+    """Return why a value does not fit a type, such as "must be greater than 0, got -1"; `None` if it fits.
 
-    A word is no number, `true` is no number, and 1.5 is no count: nothing is converted.
+    Nothing is converted: a text and `true` are not numbers, and 1.5 is not a count.
     """
     if not is_simple(annotation):
         return None
     try:
         _adapter(annotation).validate_python(value, strict=True)
     except ValidationError as error:
-        told = {
+        reasons = {
             one["type"]: _WORDS.get(one["type"]) or one["msg"].removeprefix("Input should be ")
             for one in error.errors()
         }
-        if isinstance(value, float) and not math.isfinite(value) and "less_than_equal" in told:
-            told = {"finite_number": "a finite number"}
-        if "float_type" in told:
-            told.pop("int_type", None)
-        if "string_type" in told:  # what YAML has for a path is a text
-            told = {kind: words for kind, words in told.items() if words != "a path"}
-        reasons = " or ".join(dict.fromkeys(told.values()))
-        reasons = reasons.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
-        return f"must be {reasons}, got {value!r}"
+        if isinstance(value, float) and not math.isfinite(value) and "less_than_equal" in reasons:
+            reasons = {"finite_number": "a finite number"}
+        if "float_type" in reasons:
+            reasons.pop("int_type", None)
+        if "string_type" in reasons:  # a path is a text in YAML
+            reasons = {kind: words for kind, words in reasons.items() if words != "a path"}
+        text = " or ".join(dict.fromkeys(reasons.values()))
+        text = text.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
+        return f"must be {text}, got {value!r}"
     return None
 
 
@@ -107,7 +107,7 @@ def checked(init: _Init) -> _Init:
     """Check the keyword arguments of an `__init__` against their types before it runs.
 
     Raises:
-        ValueError: a value is none of its type; the message names class and parameter.
+        ValueError: a value does not fit its type; the message names class and parameter.
     """
 
     @functools.wraps(init)
@@ -122,7 +122,7 @@ def check_fields(instance: Any) -> None:
     """Check the fields of a dataclass against their types, as `checked` checks arguments: for `__post_init__`.
 
     Raises:
-        ValueError: a value is none of its type; the message names class and field.
+        ValueError: a value does not fit its type; the message names class and field.
     """
     _check(type(instance), {field.name: getattr(instance, field.name) for field in fields(instance)}, type(instance))
 
@@ -130,9 +130,9 @@ def check_fields(instance: Any) -> None:
 def _check(owner: type, values: Mapping[str, Any], declared: Callable[..., Any]) -> None:
     hints = _hints(declared)
     for name, value in values.items():
-        said = objection(value, hints[name]) if name in hints else None
-        if said:
-            raise ValueError(f"{name} of {owner.__name__} {said}")
+        reason = objection(value, hints[name]) if name in hints else None
+        if reason:
+            raise ValueError(f"{name} of {owner.__name__} {reason}")
 
 
 @functools.cache
@@ -142,6 +142,6 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 @functools.cache
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the types of a function's parameters or a class's fields, with what is annotated about them."""
+    """Return the types of a function's parameters or a class's fields, with their annotations."""
     known = typing.get_type_hints(inspect.unwrap(function), include_extras=True)
     return {name: kind for name, kind in known.items() if name != "return"}

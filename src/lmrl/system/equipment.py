@@ -1,4 +1,4 @@
-"""Query this machine without importing torch: cores, GPUs, folders that can be written to."""
+"""The equipment of this machine, read without torch: cores, GPUs, folders that can be written to."""
 
 import os
 import re
@@ -26,12 +26,12 @@ def why_too_coarse(precision: str) -> str | None:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def visible_devices(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return the GPUs that jobs may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    """Return the GPUs that jobs may use, as names for CUDA_VISIBLE_DEVICES."""
     chosen = environment.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name.strip() for name in chosen.split(",") if name.strip() and name.strip() != "-1"]
@@ -59,9 +59,9 @@ def is_started_by_launcher(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def own_threads(environment: Mapping[str, str] = os.environ) -> int | None:
-    """Return the threads that the user asked for by OMP_NUM_THREADS; `None`: nobody did.
+    """Return the number of threads that the user set in OMP_NUM_THREADS; `None`: it is not set.
 
-    lmrl sets this variable for the processes that it starts, and remembers that it was lmrl.
+    lmrl sets this variable for the processes that it starts, with a mark in LMRL_THREADS.
     """
     asked = environment.get("OMP_NUM_THREADS", "")
     if not asked.isdigit() or int(asked) < 1 or asked == environment.get("LMRL_THREADS"):

@@ -20,7 +20,7 @@ def replacing(path: Path, *, is_shared: bool = True) -> Iterator[BinaryIO]:
             fixed name, so that a killed process leaves at most one behind.
 
     Raises:
-        OSError: the disk is full or cannot be written; the old file at `path` is still there.
+        OSError: the disk is full or cannot be written; the old file is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.part")
@@ -44,7 +44,7 @@ def write_text(text: str, path: Path) -> None:
     """Write a text file, whole or not at all.
 
     Raises:
-        OSError: the disk is full or cannot be written; the old file at `path` is still there.
+        OSError: the disk is full or cannot be written; what was at `path` is still there.
     """
     with replacing(path) as file:
         file.write(text.encode())
@@ -54,7 +54,7 @@ def write_json(value: Any, path: Path) -> None:
     """Write a value as JSON, whole or not at all.
 
     Raises:
-        OSError: the disk is full or cannot be written; the old file at `path` is still there.
+        OSError: the disk is full or cannot be written; what was at `path` is still there.
     """
     write_text(json_text(value, indent=2) + "\n", path)
 

@@ -1,4 +1,4 @@
-"""End a program on a signal: one exception wherever it is, and an exit status that names the signal."""
+"""End a program on a signal: one exception at any place, and an exit status with the number of the signal."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; the signal of `kill`, schedulers and containers; the usual signal of SLURM before the time limit."""
+"""Ctrl-C; the signal of `kill`, schedulers and containers; the usual choice for SLURM's warning before a time limit."""
 _REPEATED = 2.0
-"""Seconds within which a second signal is the same request: a terminal and a parent process may both send one."""
+"""Seconds within which a second signal counts as the first: a terminal and a parent process may both send one."""
 
 _first: tuple["Interrupted", float] | None = None
 _held = False
@@ -21,7 +21,7 @@ _led: list[Callable[[], list["subprocess.Popen[bytes]"]]] = []
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal that ends the program.
+    """A signal asked the program to end.
 
     Args:
         number: the signal.
@@ -33,7 +33,7 @@ class Interrupted(KeyboardInterrupt):
 
     @property
     def status(self) -> int:
-        """The exit status by which shells and schedulers know the signal: 130, 143 or 138."""
+        """The exit status for shells and schedulers, 128 + the signal: 130, 143 or 138."""
         return 128 + int(self.number)
 
 
@@ -47,20 +47,20 @@ def install() -> None:
 def lead(processes: Callable[[], list["subprocess.Popen[bytes]"]]) -> None:
     """Let the processes of a training end with this one, the first of them.
 
-    They may wait for this one where no signal reaches them, and would take its end for an error.
+    They may wait for this one in a call that no signal interrupts, and would report its end as an error.
 
     Args:
-        processes: returns those that this one has started. The list is emptied when they are ended: Lightning's thread
-            that watches over it would end this process as well, before it has printed which files are kept.
+        processes: returns the processes that this one has started. The list is emptied when they are ended: otherwise
+            Lightning's watching thread would end this process as well, before its last message.
     """
     _led.append(processes)
 
 
 def hold(held: bool) -> None:
-    """Let a signal wait until somebody asks whether one was `received`, instead of raising `Interrupted` at once.
+    """Delay signals: `received` returns one that came, instead of raising `Interrupted` at once.
 
     Args:
-        held: whether it waits.
+        held: whether signals are delayed.
     """
     global _held
     _held = held
@@ -79,12 +79,12 @@ def held() -> Iterator[None]:
 
 
 def received() -> Interrupted | None:
-    """Return the interruption that is under way; `None`: no signal has come."""
+    """Return the interruption in progress; `None`: no signal has come."""
     return None if _first is None else _first[0]
 
 
 def ended(work: Callable[[], Any]) -> Any:
-    """Return the result of the work; if interrupted, print one line and return 128 + the number of the signal.
+    """Return the result of the program; on a signal, end with one line and the status 128 + its number.
 
     Args:
         work: the whole program.
@@ -100,7 +100,7 @@ def ended(work: Callable[[], Any]) -> Any:
 
 
 def _interrupt(number: int, frame: Any) -> None:  # noqa: ARG001
-    """Raise `Interrupted`, unless it has to wait; end the process if it was interrupted before and is still there."""
+    """Raise `Interrupted`, unless signals are delayed; end the process at once if it was interrupted before."""
     global _first
     if _first is None:
         _first = Interrupted(number), time.monotonic()

@@ -51,7 +51,7 @@ def test_a_receiver_that_returns_gets_everything_and_nobody_waited(capsys: pytes
     assert said.count("does not answer") == said.count("answers again") == 1
 
 
-def test_what_is_refused_for_good_does_not_hold_up_the_rest(capsys: pytest.CaptureFixture) -> None:
+def test_refused_records_do_not_block_the_rest(capsys: pytest.CaptureFixture) -> None:
     box, received = outbox(), list[int]()
 
     def refuse() -> None:

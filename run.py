@@ -1,4 +1,4 @@
-"""Run one experiment: `python run.py task=maze algo=ilql`; with `-m` a sweep; with `mode=` what comes after one."""
+"""Run one experiment: `python run.py task=maze algo=ilql`; a sweep with `-m`; a recorded run again with `mode=`."""
 
 import os
 import sys
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from lmrl.system.signals import ended
 
-# Everything else is imported where Ctrl-C is one line already.
+# Everything else is imported later, when Ctrl-C ends the program with one line.
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
 def main(cfg: "DictConfig") -> float:
-    """Run what the configuration names, and return its objective (so that sweepers can read it)."""
+    """Run the experiment of a configuration, and return its objective, which sweepers read."""
     from hydra.core.hydra_config import HydraConfig
 
     from lmrl.config.checks import ConfigError
@@ -21,7 +21,7 @@ def main(cfg: "DictConfig") -> float:
 
     try:
         choices = HydraConfig.get().runtime.choices
-        preflight(cfg, choices)  # needs no torch: mistakes are answered at once
+        preflight(cfg, choices)  # needs no torch, so mistakes are reported at once
         announce(cfg, choices)
         from lmrl.experiment.run import run
 
@@ -31,7 +31,7 @@ def main(cfg: "DictConfig") -> float:
 
 
 def announce(cfg: "DictConfig", choices: Mapping[str, str]) -> None:
-    """Say at once what begins: the libraries take some seconds to load."""
+    """Print the experiment at once: the libraries take some seconds to load."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         names = " · ".join(str(choices[group]) for group in ("task", "algo", "model"))
         print(f"{names} · seed {cfg.seed}: loading", file=sys.stderr)
@@ -48,7 +48,7 @@ def train() -> None:
 
 
 def program() -> int:
-    """Do what the command line asks for, and return the exit status."""
+    """Carry out the command line, and return the exit status."""
     from lmrl.experiment.modes import dispatch
 
     return dispatch(train, sys.argv[1:])

@@ -43,7 +43,7 @@ PRIOR = ("algo.prior.steps=6", "algo.prior.steps_per_epoch=2")
 
 
 def overrides_of(algo: str) -> list[str]:
-    """Return the command of a tiny experiment with a method, by what its configuration has."""
+    """Return the command of a tiny experiment with a method."""
     cfg = compose_run([*TINY, f"algo={algo}"])
     rounds = ONLINE if "rollouts" in cfg.algo.datamodule else ()
     kept = SOME if cfg.algo.datamodule.get("filter") else ()  # so little training wins no episode
@@ -54,7 +54,7 @@ def trained_methods() -> list[str]:
     """Return the methods that train something."""
     found = []
     for path in sorted(Path("conf/algo").glob("*.yaml")):
-        with contextlib.suppress(ConfigError):  # a method that cannot run without being told more trains nothing
+        with contextlib.suppress(ConfigError):  # a method that needs further settings trains nothing
             if compose_run(["task=maze", f"algo={path.stem}"]).algo.get("module"):
                 found.append(path.stem)
     return found
@@ -77,7 +77,7 @@ def start(overrides: list[str], log: Path) -> int:
         code = 0
     except ConfigError as error:
         known = {"no run of this configuration was started": 3, "every run of this configuration is finished": 4}
-        code = next((code for said, code in known.items() if said in str(error)), 1)
+        code = next((code for text, code in known.items() if text in str(error)), 1)
         print(error)
     except BaseException:
         traceback.print_exc()
@@ -87,7 +87,7 @@ def start(overrides: list[str], log: Path) -> int:
 
 
 def run(overrides: list[str], log: Path, kill_after: float | None = None) -> int | None:
-    """Run an experiment; return its exit code, or `None` if it was killed after so many seconds."""
+    """Run an experiment; return its exit code, or `None` if it was killed after this many seconds."""
     number, began = start(overrides, log), time.monotonic()
     while True:
         done, status = os.waitpid(number, os.WNOHANG)
@@ -101,7 +101,7 @@ def run(overrides: list[str], log: Path, kill_after: float | None = None) -> int
 
 
 def ending(runs: Path) -> dict[str, Any]:
-    """Return what the one finished run below a folder ended with."""
+    """Return the metrics, episodes and weights of the one finished run below a folder."""
     folders = [path.parent for path in runs.glob("*/*/*/summary.json")]
     finished = [path for path in folders if json.loads((path / "summary.json").read_text())["status"] == "finished"]
     if len(finished) != 1:
@@ -126,7 +126,7 @@ def digest(value: Any) -> Any:
 
 
 def compare(whole: dict[str, Any], other: dict[str, Any]) -> str | None:
-    """Return what differs between two endings; `None` if nothing does."""
+    """Return the first difference between two endings; `None` if they are equal."""
     if found := first_difference(whole["metrics"], other["metrics"]):
         return f"metrics: {found}"
     return next((name for name in ("weights", "episodes") if whole[name] != other[name]), None)
@@ -157,7 +157,7 @@ class Trials:
         return self.whole[algo]
 
     def trial(self, number: int) -> tuple[str, str | None]:
-        """Kill and resume one training; return what it was, and what differs from the whole run."""
+        """Kill and resume one training; return its description, and its difference from the whole run."""
         algo = self.chance.choice(self.methods)
         whole, seconds = self.reference(algo)
         place = self.folder / f"trial{number}"
@@ -166,14 +166,14 @@ class Trials:
             shutil.copytree(self.folder / "whole" / algo / "data", place / "data")
         overrides = [*overrides_of(algo), f"data_dir={place}/data", f"runs_dir={place}/runs"]
         moments = [self.chance.uniform(0.05, 1.0) * seconds for _ in range(self.chance.randint(1, 3))]
-        said = f"{algo}, killed after {', '.join(f'{moment:.1f}' for moment in moments)} s"
+        trial = f"{algo}, killed after {', '.join(f'{moment:.1f}' for moment in moments)} s"
         code = self._attempt(overrides, place / "log", [*moments, None])
         if code != 0:
-            return said, f"ended with {code}: {(place / 'log').read_text()[-1500:]}"
+            return trial, f"ended with {code}: {(place / 'log').read_text()[-1500:]}"
         found = compare(whole, ending(place / "runs"))
         if found is None:
             shutil.rmtree(place)
-        return said, found
+        return trial, found
 
     def _attempt(self, overrides: list[str], log: Path, moments: list[float | None]) -> int | None:
         """Run, be killed, and resume until the last one is left alone or one has finished before its moment."""
@@ -200,9 +200,9 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="kill_trials_"))
     trials, differing = Trials(folder, options.seed, options.algo or trained_methods()), 0
     for number in range(options.trials):
-        said, found = trials.trial(number)
+        trial, found = trials.trial(number)
         differing += found is not None
-        print(f"{number + 1}/{options.trials} {said}: {'the same ending' if found is None else f'DIFFERENT: {found}'}")
+        print(f"{number + 1}/{options.trials} {trial}: {'the same ending' if found is None else f'DIFFERENT: {found}'}")
         sys.stdout.flush()
     print(f"{options.trials - differing} of {options.trials} identical endings")
     if not differing:

@@ -71,7 +71,7 @@ def test_changes_change_what_they_name_and_nothing_else(folder: Path) -> None:
     assert changed == recorded
 
 
-def test_a_change_to_what_conf_says_by_now_is_a_change(folder: Path) -> None:
+def test_a_change_to_the_current_default_is_a_change(folder: Path) -> None:
     default = compose_run(OVERRIDES).algo.module.expectile
     assert changed_config(folder, [f"algo.module.expectile={default}"]).algo.module.expectile == default != 0.77
     recorded = run_config(folder)
@@ -89,7 +89,7 @@ def test_another_partner_replaces_the_recorded_one_as_a_whole(tmp_path: Path) ->
     assert "noise" not in changed.task.env.partner
 
 
-def test_what_differs_is_found_at_any_depth() -> None:
+def test_differences_are_found_at_any_depth() -> None:
     before = {"a": {"b": 1, "c": 2}, "d": {"_target_": "x", "e": 1}, "f": 0, "g": None}
     after = {"a": {"b": 1, "c": 3}, "d": {"_target_": "y"}, "g": None, "h": {"i": 1}}
     assert changed_values(before, after) == {"a.c": 3, "d": {"_target_": "y"}, "f": None, "h": {"i": 1}}
@@ -108,7 +108,7 @@ def test_runs_of_another_version_are_refused_in_one_line(folder: Path, capsys: p
     assert "another version of lmrl" in refused("mode=eval", f"run={folder}", capsys=capsys)
 
 
-def test_mistakes_are_told_in_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_mistakes_are_reported_in_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "mode=evla is unknown (did you mean eval?)" in refused("mode=evla", f"run={folder}", capsys=capsys)
     assert "need run=FOLDER" in refused("mode=eval", "task=maze", capsys=capsys)
     assert "need run=FOLDER" in refused(f"run={folder}", "task=maze", capsys=capsys)
@@ -194,7 +194,7 @@ def test_an_unknown_id_names_the_store(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "looking for a run makes no store"
 
 
-def test_what_may_change_numbers_is_told() -> None:
+def test_differences_that_may_change_numbers_are_listed() -> None:
     now = describe(overrides=[], choices={}, env_version="2", dataset="")
     before = {**now, "versions": {**now["versions"], "torch": "1.0"}, "env_version": "1", "git_commit": "0" * 40}
     said = differences(before, now)
@@ -204,16 +204,14 @@ def test_what_may_change_numbers_is_told() -> None:
     assert differences(now, now) == []
 
 
-def test_the_first_difference_is_found_and_timings_are_none() -> None:
+def test_the_first_difference_is_found_and_timings_are_ignored() -> None:
     rows = [{"step": 1, "loss": float("nan"), "tokens_per_second": 5.0}, {"step": 2, "loss": 0.1}]
     assert first_difference(rows, [{**rows[0], "tokens_per_second": 9.0}, rows[1]]) is None
     assert first_difference(rows, [rows[0], {"step": 2, "loss": 0.1000001}]) == (
         "row 2 (step 2): loss was 0.1, is 0.1000001"
     )
     assert first_difference([{"step": 1, "loss": None}], [{"step": 1, "loss": None}]) is None
-    assert first_difference([{"step": 1, "loss": None}], [{"step": 1}]) == (
-        "row 1 (step 1): loss was null, is not there"
-    )
+    assert first_difference([{"step": 1, "loss": None}], [{"step": 1}]) == ("row 1 (step 1): loss was null, is absent")
     assert first_difference([{"step": 1, "loss": 2.0}], [{"step": 1, "loss": float("inf")}]) == (
         "row 1 (step 1): loss was 2.0, is Infinity"
     )

@@ -9,7 +9,14 @@ from omegaconf import OmegaConf
 
 from lmrl.config.compose import compose_run
 from lmrl.runs.provenance import provenance
-from lmrl.runs.recorded import changes_of, environment_changes, is_comparable, record_beginning, run_config, told
+from lmrl.runs.recorded import (
+    changes_of,
+    environment_changes,
+    format_changes,
+    is_comparable,
+    record_beginning,
+    run_config,
+)
 
 CHOICES = {"task": "maze", "algo": "ilql", "model": "tiny"}
 
@@ -25,7 +32,7 @@ def test_the_defaults_of_a_task_and_method_are_no_changes():
     assert changes(algo="bc") == {}
 
 
-def test_what_the_command_line_changed_is_told_with_its_values():
+def test_changes_of_the_command_line_are_listed_with_their_values():
     found = changes("algo.steps=100", "task.env.max_steps=20", "evaluation.env={reward:illegal_penalty}")
     assert found["algo.steps"] == 100
     assert found["task.env.max_steps"] == 20
@@ -47,17 +54,17 @@ def test_another_partner_is_another_environment():
     config = OmegaConf.to_container(compose_run(overrides), resolve=True)
     found = environment_changes(changes_of(config, {"task": "car_dealer", "algo": "bc", "model": "tiny"}))
     assert found["task.env.partner.endpoint.model"] == "somebodys"
-    assert told(found) == "partner=EndpointPartner, partner.endpoint.model=somebodys"
+    assert format_changes(found) == "partner=EndpointPartner, partner.endpoint.model=somebodys"
 
 
-def test_changes_are_told_in_a_line():
-    assert told({}) == ""
-    assert told({"task.env.max_steps": 20, "evaluation.env": None}) == "max_steps=20, evaluation.env=null"
-    assert told({f"task.env.k{i}": True for i in range(6)}) == "k0=true, k1=true, k2=true, k3=true and 2 more"
-    assert told({"task.env.layout": "#" * 90}) == f"layout={'#' * 31}…"
+def test_changes_are_formatted_as_one_line():
+    assert format_changes({}) == ""
+    assert format_changes({"task.env.max_steps": 20, "evaluation.env": None}) == "max_steps=20, evaluation.env=null"
+    assert format_changes({f"task.env.k{i}": True for i in range(6)}) == "k0=true, k1=true, k2=true, k3=true and 2 more"
+    assert format_changes({"task.env.layout": "#" * 90}) == f"layout={'#' * 31}…"
 
 
-def test_an_experiment_changes_what_its_file_says():
+def test_an_experiment_file_is_a_set_of_changes():
     found = changes("experiment=smoke")
     assert found["algo.steps"] == 20
     assert found["evaluation.repeats"] == 1

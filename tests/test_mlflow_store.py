@@ -224,7 +224,7 @@ def test_a_store_may_be_in_any_folder(project: Path, tmp_path: Path, name: str) 
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_mlflow_is_never_imported_before_it_is_told_to_send_nothing() -> None:
+def test_telemetry_is_disabled_before_mlflow_is_imported() -> None:
     """It starts its telemetry when it is imported, so whoever imports it imports what forbids that before."""
     users = [
         path for path in (ROOT / "src").rglob("*.py") if re.search(r"^ *(from|import) mlflow", path.read_text(), re.M)

@@ -47,11 +47,11 @@ def test_a_receiver_that_returns_gets_everything_and_nobody_waited(capsys: pytes
     assert box.flush(30)
     assert received == list(range(5))
     said = capsys.readouterr().err
-    assert "the server does not answer; the run goes on, and sends later (ConnectionError: connection refused)" in said
+    assert "the server does not answer; the run continues and sends later (ConnectionError: connection refused)" in said
     assert said.count("does not answer") == said.count("answers again") == 1
 
 
-def test_what_is_refused_for_good_does_not_hold_up_the_rest(capsys: pytest.CaptureFixture) -> None:
+def test_refused_records_do_not_block_the_rest(capsys: pytest.CaptureFixture) -> None:
     box, received = outbox(), list[int]()
 
     def refuse() -> None:
@@ -130,5 +130,5 @@ def test_a_server_that_goes_away_and_returns_has_everything(tmp_path: Path, capf
     finally:
         stop(running)
     said = capfd.readouterr().err
-    assert "MLflow does not answer; the run goes on, and sends later" in said
+    assert "MLflow does not answer; the run continues and sends later" in said
     assert "MLflow answers again after" in said

@@ -49,7 +49,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ("resume=true", "resume=true: no run of this configuration was started"),
     ],
 )
-def test_each_mistake_is_told_by_its_key(
+def test_each_mistake_is_reported_with_its_key(
     compose: Callable, tmp_path: Path, machine: None, override: str, said: str
 ) -> None:
     folders = [f"data_dir={tmp_path}", f"runs_dir={tmp_path}/runs"]
@@ -119,7 +119,7 @@ def test_slips_of_the_command_line(arguments: list[str], said: str | None) -> No
         ),
     ],
 )
-def test_hydras_complaints_are_told_in_our_words(overrides: list[str], said: str) -> None:
+def test_hydras_errors_are_reported_in_plain_words(overrides: list[str], said: str) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever Hydra raises
         compose_run(overrides)
     told = in_our_words(caught.value, Path(__file__).parents[1] / "conf")
@@ -129,7 +129,7 @@ def test_hydras_complaints_are_told_in_our_words(overrides: list[str], said: str
 
 
 @pytest.mark.parametrize("change", ["task=wordle", "algo.steps=5", "training.env=null", "algo.prior.steps=1"])
-def test_an_evaluation_cannot_change_how_its_run_trained(change: str) -> None:
+def test_an_evaluation_cannot_change_the_training_of_its_run(change: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(change)}"):
         _check_changes([change])
     _check_changes(["evaluation.repeats=1", "algo.decoding.temperature=0.5", "seed=2", "task.env.max_steps=9"])

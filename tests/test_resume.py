@@ -50,7 +50,7 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_damaged_checkpoint_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert newest_checkpoint(tmp_path) is None
     writer, latest = AtomicCheckpointIO(), tmp_path / "latest.ckpt"
     numbers = torch.full((4096,), 7, dtype=torch.uint8)
@@ -67,7 +67,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.Capt
         newest_checkpoint(tmp_path)
 
 
-def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
+def test_metrics_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     log = MetricsFile(tmp_path / "metrics.jsonl")
     log.log_metrics({"evaluation/return_mean": 1.0}, 0)
     for step in (9, 19, 20, 29):

@@ -41,7 +41,7 @@ def other(value: Any) -> Any:
     return value + 1 if isinstance(value, int | float) else f"{value}x" if isinstance(value, str) else 7
 
 
-def test_what_has_no_effect_changes_no_digest_and_no_group(experiment: Any) -> None:
+def test_values_without_effect_change_no_digest_and_no_group(experiment: Any) -> None:
     config = resolved(experiment)
     digest, seen = config_hash(config), set()
     for key in [key for key, _ in flat(config) if lies_in(key, WITHOUT_EFFECT)]:
@@ -95,7 +95,7 @@ def test_the_docs_name_the_same_keys() -> None:
     assert sorted(named) == sorted(WITHOUT_EFFECT)
 
 
-def test_resuming_tells_in_what_the_newest_run_differs(
+def test_resuming_lists_the_differences_from_the_newest_run(
     tmp_path: Path, compose: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.delenv("LMRL_RUN_DIR", raising=False)

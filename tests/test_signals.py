@@ -60,7 +60,7 @@ def test_the_exit_status_is_that_of_the_signal(number: str, status: int) -> None
     assert (program.returncode, said) == (status, f"interrupted by {number}\n")
 
 
-def test_a_second_signal_ends_at_once_what_takes_long_to_leave() -> None:
+def test_a_second_signal_ends_a_slow_cleanup_at_once() -> None:
     program = subprocess.Popen([sys.executable, "-c", PROGRAM, "600"], cwd=ROOT, stdout=-1, text=True)
     assert program.stdout is not None
     assert program.stdout.readline() == "ready\n"
@@ -98,7 +98,7 @@ def test_the_processes_that_it_leads_end_with_the_first() -> None:
     assert not led.is_running() or led.status() == psutil.STATUS_ZOMBIE
 
 
-def test_what_must_not_be_left_half_done_is_done_first(handlers: None) -> None:
+def test_a_held_signal_waits_for_the_block(handlers: None) -> None:
     done: list[str] = []
 
     def start() -> None:
@@ -162,7 +162,7 @@ def test_a_training_that_a_signal_ended_continues_to_the_same_end(
     assert f"continuing {tmp_path / 'broken'} from step 4\n" in capsys.readouterr().err
 
 
-def test_what_an_unfinished_epoch_has_learned_is_kept(
+def test_the_steps_of_an_unfinished_epoch_are_kept(
     compose: Callable, first_episodes: Any, tmp_path: Path, handlers: None, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:  # fmt: skip
@@ -272,7 +272,7 @@ def test_other_commands_are_interrupted_too(tmp_path: Path) -> None:
     assert (process.returncode, "Traceback" in said) == (143, False), said
 
 
-def test_signals_are_heard_before_anything_is_imported_that_takes_long() -> None:
+def test_signals_are_handled_before_heavy_imports() -> None:
     program = "import sys, run; print(*{'hydra', 'omegaconf', 'pydantic', 'numpy', 'torch'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "\n"

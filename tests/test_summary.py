@@ -78,7 +78,7 @@ def test_summary_says_when_a_run_began_and_ended():
     assert abs(datetime.now(UTC) - ended) < timedelta(minutes=5)
 
 
-def test_what_the_scores_mean_is_told():
+def test_the_summary_explains_the_scores():
     assert "0 is a return of -101, 50 of -83, 100 of -0.5" in printed(whole())
     assert "- score: 0 is a return of -101, 50 of -83, 100 of -0.5" in markdown(whole())
     assert "score anchors belong" not in printed(whole(changed={"algo.steps": 7}))
@@ -96,7 +96,7 @@ def test_a_changed_environment_has_no_paper_column():
     assert "paper" not in printed(whole(paper=None))
 
 
-def test_the_next_commands_are_told():
+def test_the_summary_suggests_the_next_commands():
     text = printed(whole(), folder="runs/maze/bc/a b")
     assert "python -m lmrl.report runs/maze\n" in text  # all methods of the task
     assert "python -m lmrl.play task=maze --player 'runs/maze/bc/a b/policy'" not in text  # it has no policy
@@ -114,14 +114,14 @@ def test_a_second_scale_has_a_row_of_its_own():
     assert "own constants" not in printed(whole())
 
 
-def test_interrupted_runs_say_what_they_can():
+def test_interrupted_runs_have_a_summary():
     summary = build_summary(task="maze", algo="bc", model="tiny", seed=0, status="interrupted", train={"steps": 7})
     assert summary["train"] == {**dict.fromkeys(BLOCKS["train"]), "steps": 7}
     assert set(summary["evaluation"].values()) == {None}
     assert "interrupted" in printed(summary)
 
 
-def test_what_online_and_prompted_runs_used_is_told():
+def test_the_summary_lists_the_usage_of_online_and_prompted_runs():
     train = {"steps": 7, "seconds": 3.0, "tokens_per_second": 1.0, "episodes": 2560, "environment_steps": 70189}
     used = {"requests": 1234, "retries": 5, "prompt_tokens": 10**6, "completion_tokens": 2000, "unparsable": 3}
     summary = whole(train=train, usage={**used, "cost": 1.5})
@@ -131,7 +131,7 @@ def test_what_online_and_prompted_runs_used_is_told():
     assert evaluation_metrics(summary)["evaluation/usage/cost"] == 1.5
 
 
-def test_what_a_partner_was_asked_is_told():
+def test_the_summary_lists_the_requests_of_a_partner():
     asked = {"kind": "endpoint", "model": "m", "prompts": 1200, "repeated": 100, "cached": 1000, "asked": 100}
     summary = whole(partner=asked)
     assert "m, 1,200 replies: 100 asked, 1,000 from disk, 100 repeated" in printed(summary)
@@ -212,7 +212,7 @@ def printed(summary, **files):
     return screen.getvalue()
 
 
-def test_table_says_what_a_person_wants_to_know():
+def test_the_table_shows_results_costs_and_files():
     place = "runs/" + "very/long/" * 20
     text = printed(whole(), policy=place)
     for said in ("maze · ilql · tiny · seed 0", "finished", "-1.00", "-6.97", "99.7", "99.9", "100.0 %", "50.0 %",

@@ -44,7 +44,7 @@ SUMMARY = build_summary(
 )  # fmt: skip
 
 
-def test_runs_are_named_by_what_they_are():
+def test_runs_are_named_by_task_method_seed_and_digest():
     assert IDENTITY.name == "toy-bc-s0-3fa9c1"
 
 
@@ -60,7 +60,7 @@ def test_evaluation_metrics_have_the_summarys_names():
     assert not any(name.startswith("validation/") for name in numbers)
 
 
-def test_metrics_file_goes_on_and_survives_a_torn_line(tmp_path):
+def test_the_metrics_file_continues_after_a_torn_line(tmp_path):
     metrics = MetricsFile(tmp_path / "new" / "metrics.jsonl")
     assert metrics.rows() == []
     metrics.log_metrics({"train/loss": 2.0}, 1)
@@ -84,7 +84,7 @@ def test_csv_has_one_line_per_step(tmp_path):
     ]
 
 
-def test_a_new_run_forgets_and_a_resumed_one_goes_on(tmp_path):
+def test_a_new_run_replaces_the_metrics_and_a_resumed_one_continues_them(tmp_path):
     for resume, expected in ((False, 1), (True, 2), (False, 1)):
         with NoTracker().run(IDENTITY, config=CONFIG, folder=tmp_path, resume=resume) as log:
             log.log_metrics({"x": 1.0}, 0)
@@ -96,7 +96,7 @@ def test_a_new_run_forgets_and_a_resumed_one_goes_on(tmp_path):
     ("error", "status"), [(None, "finished"), (RuntimeError, "failed"), (KeyboardInterrupt, "interrupted"),
                           (SystemExit, "interrupted")],
 )  # fmt: skip
-def test_how_the_block_is_left_decides_the_status(tmp_path, error, status):
+def test_the_status_follows_from_the_end_of_the_block(tmp_path, error, status):
     tracker = NoTracker()
     if error is None:
         with tracker.run(IDENTITY, config={}, folder=tmp_path):
@@ -273,7 +273,7 @@ def test_mlflow_marks_an_interrupt(tracker, client, tmp_path):
 
 
 @pytest.mark.parametrize(("error", "most"), [(KeyboardInterrupt, 10), (RuntimeError, 300)])
-def test_who_interrupts_waits_seconds_for_an_mlflow_that_is_away(tracker, tmp_path, monkeypatch, error, most):
+def test_an_interrupted_run_waits_only_seconds_for_mlflow(tracker, tmp_path, monkeypatch, error, most):
     asked: list[float] = []
     monkeypatch.setattr(tracker._outbox, "flush", lambda patience: asked.append(patience) or True)
     with pytest.raises(error), tracker.run(IDENTITY, config=CONFIG, folder=tmp_path):

@@ -24,7 +24,7 @@ def resolved(cfg: Any) -> dict[str, Any]:
     return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
 
 
-def test_parameters_are_what_runs_can_be_compared_by(compose: Callable) -> None:
+def test_parameters_are_values_to_compare_runs_by(compose: Callable) -> None:
     names = set(dict(flatten(resolved(compose("task=guess_my_city", "algo=ppo")))))
     assert {"seed", "algo.module.clip", "algo.steps", "hardware.precision", "task.memory"} <= names
     noise = ("task.paper", "task.prompt", "task.players", "task.dataset.published", "tracking", "launcher", "data_dir",
@@ -32,7 +32,7 @@ def test_parameters_are_what_runs_can_be_compared_by(compose: Callable) -> None:
     assert not [name for name in names if name.startswith(noise)]
 
 
-def test_what_a_run_changed_may_be_unknown(tmp_path: Path) -> None:
+def test_the_changes_of_a_run_may_be_unknown(tmp_path: Path) -> None:
     (tmp_path / "provenance.json").write_text(json.dumps({"changed": None}))
     tags = run_tags(IDENTITY, CONFIG, tmp_path)
     assert (tags["changed"], tags["mlflow.user"] != "") == ("unknown", True)

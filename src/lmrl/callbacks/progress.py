@@ -1,4 +1,4 @@
-"""Show how far training is: one line per stage, with speed and the newest numbers."""
+"""Show the progress of training: one line per stage, with speed and the newest numbers."""
 
 import time
 from typing import Any
@@ -22,7 +22,7 @@ class TrainingProgress(pl.Callback):
         self._bar: Progress | None = None
         self._began = 0.0
         self.seconds = 0.0
-        """Wall-clock time of training so far; a resumed stage counts on from its checkpoint."""
+        """Wall-clock time of training so far; a resumed stage continues to count from its checkpoint."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Begin the line."""
@@ -43,7 +43,7 @@ class TrainingProgress(pl.Callback):
             self._bar.update(self._bar.task_ids[0], completed=trainer.global_step, numbers=_numbers(trainer))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Write a line where there is no bar."""
+        """Write a line if there is no bar."""
         self.seconds = time.perf_counter() - self._began
         if trainer.is_global_zero and self._bar is None:
             step = f"{trainer.global_step}/{self._steps}"
@@ -62,7 +62,7 @@ class TrainingProgress(pl.Callback):
         return {"seconds": time.perf_counter() - self._began}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Count on from a checkpoint."""
+        """Continue to count from a checkpoint."""
         self.seconds = float(state_dict["seconds"])
 
     def _stop(self) -> None:

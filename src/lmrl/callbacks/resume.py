@@ -18,9 +18,9 @@ BEST, LATEST, PREVIOUS = "best.ckpt", "latest.ckpt", "previous.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write a checkpoint beside its final name and rename it, so that a crash or a full disk keeps the one before.
+    """Write a checkpoint under another name and rename it, so that a crash or a full disk keeps the one before.
 
-    The one before stays as `previous.ckpt`, should the disk have damaged the newest. Lightning's own writer goes
+    The one before stays as `previous.ckpt`, in case the disk has damaged the newest. Lightning's own writer goes
     through the system's temporary folder, which may be another, smaller disk.
     """
 
@@ -28,7 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write `checkpoint` to `path`.
 
         Raises:
-            OSError: the disk is full or cannot be written; what was at `path` is still there.
+            OSError: the disk is full or cannot be written; the old file at `path` is still there.
         """
         path = Path(path)
         try:
@@ -46,7 +46,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def _keep(path: Path, other: Path) -> None:
-    """Give a file a second name, without an instant at which it has none; where links are not known, another one."""
+    """Give a file a second name, without an instant at which it has none; without links, rename it."""
     other.unlink(missing_ok=True)
     try:
         other.hardlink_to(path)
@@ -57,10 +57,10 @@ def _keep(path: Path, other: Path) -> None:
 def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
     """Return the newest whole checkpoint and its number of optimizer steps; `None` if there is none.
 
-    A damaged one is passed over, and said to be.
+    A damaged one is skipped, with a message.
 
     Args:
-        folder: where checkpoints are.
+        folder: the folder of checkpoints.
 
     Raises:
         ConfigError: there are checkpoints, and all of them are damaged.
@@ -77,7 +77,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
 
 
 def _damage(path: Path) -> str | None:
-    """Return what is wrong with a checkpoint; `None` if every part of it has the checksum that it was written with."""
+    """Return the damage of a checkpoint; `None` if every part of it has the checksum that it was written with."""
     try:
         with zipfile.ZipFile(path) as parts:
             broken = parts.testzip()
@@ -92,7 +92,7 @@ def resumable(seed: int, steps: int, folder: Path, monitor: str | None) -> list[
     Args:
         seed: the run's seed.
         steps: optimizer steps of the whole training.
-        folder: where checkpoints go: `latest.ckpt`, and `best.ckpt` if there is something to monitor.
+        folder: the folder of checkpoints: `latest.ckpt`, and `best.ckpt` if there is a metric to monitor.
         monitor: the metric whose largest value marks the best. `None`: keep only the latest.
     """
     common: dict[str, Any] = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
@@ -107,14 +107,14 @@ def resumable(seed: int, steps: int, folder: Path, monitor: str | None) -> list[
 
 
 class MovableCheckpoint(ModelCheckpoint):
-    """Lightning's keeper of checkpoints, which knows the best one also after its folder was moved or copied.
+    """Lightning's `ModelCheckpoint`, which still knows the best checkpoint after its folder was moved or copied.
 
-    Lightning's own writes down whole paths. In another folder it forgets the best score so far, so that the first
-    validation after a resumption would replace `best.ckpt`, whatever its result.
+    Lightning stores absolute paths. In another folder it forgets the best score so far, so that the first validation
+    after a resumption would replace `best.ckpt`, even with a worse result.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what was known, with the paths of this folder."""
+        """Restore the state, with the paths of this folder."""
 
         def here(path: str) -> str:
             return str(Path(str(self.dirpath)) / Path(path).name) if path else path
@@ -125,7 +125,7 @@ class MovableCheckpoint(ModelCheckpoint):
 
 
 class Reseed(pl.Callback):
-    """Seed torch anew at each epoch, so that a resumed epoch draws what the uninterrupted one drew.
+    """Seed torch anew at each epoch, so that a resumed epoch draws the same numbers as an uninterrupted one.
 
     Args:
         seed: the run's seed.
@@ -136,16 +136,16 @@ class Reseed(pl.Callback):
         self._random: torch.Tensor | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Draw on where an epoch was left; one that begins is seeded anew."""
+        """Continue the random numbers of an interrupted epoch; an epoch that begins is seeded anew."""
         if self._random is not None:
             torch.set_rng_state(self._random)
 
     def state_dict(self) -> dict[str, Any]:
-        """Keep what torch draws from."""
+        """Keep the state of torch's generator."""
         return {"random": torch.get_rng_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember what torch drew from."""
+        """Restore the state of torch's generator."""
         self._random = state_dict["random"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
@@ -154,14 +154,14 @@ class Reseed(pl.Callback):
 
 
 class LeaveMidway(pl.Callback):
-    """Leave a training that a signal ends at its next optimizer step, with a checkpoint, instead of anywhere.
+    """End a training that received a signal at its next optimizer step, with a checkpoint.
 
-    One process with data that stay as they are can continue from the middle of an epoch. Others continue from the end
-    of the one before: a round of episodes cannot be played again with the policy of its beginning, and the processes of
+    A single process with fixed data can continue from the middle of an epoch. Others continue from the end of the
+    epoch before: a round of episodes cannot be played again with the policy of its beginning, and the processes of
     a training do not learn of the signal at the same step.
 
     Args:
-        folder: where checkpoints go.
+        folder: the folder of checkpoints.
     """
 
     def __init__(self, *, folder: Path) -> None:
@@ -188,7 +188,7 @@ class LeaveMidway(pl.Callback):
             raise asked
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
-        """Let signals end whatever follows at once."""
+        """Let signals end the rest of the program at once."""
         signals.hold(False)
 
 

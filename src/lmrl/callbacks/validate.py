@@ -1,4 +1,4 @@
-"""Play episodes with the current policy between training epochs, and log how good it is."""
+"""Play episodes with the current policy between training epochs, and log its return and scores."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -76,7 +76,7 @@ class Validate(pl.Callback):
             if numbers[name] is not None
         }
         logged["rollout/turns_per_second"] = self.latest.rollout["turns_per_second"]
-        # The values are equal on all processes; `sync_dist` only tells Lightning so.
+        # The values are equal on all processes; `sync_dist` only keeps Lightning from warning.
         pl_module.log_dict(logged, on_step=False, on_epoch=True, batch_size=1, sync_dist=trainer.world_size > 1)
 
     def _play(self, pl_module: pl.LightningModule, starts: Sequence[Start], rank: int, world: int) -> Evaluation:
@@ -120,7 +120,7 @@ def _policy(pl_module: pl.LightningModule) -> Policy:
 
 
 def _is_last_epoch(trainer: pl.Trainer) -> bool:
-    """Tell whether training ends with this epoch, by its number of epochs or of steps."""
+    """Return whether training ends with this epoch, by its number of epochs or of steps."""
     by_epochs = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
     by_steps = trainer.max_steps > 0 and trainer.global_step >= trainer.max_steps
     return by_epochs or by_steps or trainer.should_stop

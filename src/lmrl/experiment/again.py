@@ -29,14 +29,14 @@ from lmrl.tracking.core import RunIdentity, Tracker
 from lmrl.tracking.store import below
 
 TIMINGS = ("second", "episodes_per", "memory")
-"""Parts of the names of metrics that tell how fast a run was, which no two runs share."""
+"""Parts of the names of metrics that measure speed or memory, which no two runs share."""
 
 
 def evaluate_again(folder: Path, changes: Sequence[str] = ()) -> float:
     """Play a run's reported evaluation again, with changes of its configuration or exactly, and return its mean return.
 
-    Results go to `evaluations/<digest of the changed configuration>` in the run's folder. What is unchanged is compared
-    with what was reported, episode by episode.
+    Results go to `evaluations/<digest of the changed configuration>` in the run's folder. Without changes it
+    is compared with the reported evaluation, episode by episode.
 
     Raises:
         ConfigError: the run has no policy, or the changes are impossible or without effect.
@@ -112,7 +112,7 @@ def _refuse_overruled(reported: Mapping[str, Any], changes: Sequence[str]) -> No
 
 
 def replay(folder: Path, changes: Sequence[str] = ()) -> float:
-    """Run the whole experiment again as it was recorded, and tell whether its numbers are the same.
+    """Run the whole experiment again as it was recorded, and print whether its numbers are the same.
 
     The replay is a run of its own, in a folder of its own.
 
@@ -134,12 +134,12 @@ def replay(folder: Path, changes: Sequence[str] = ()) -> float:
 
 
 def first_difference(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]) -> str | None:
-    """Return in words where two series of metrics begin to differ; `None` if they are the same, timings aside."""
+    """Describe the first difference of two series of metrics; `None` if they are the same, timings aside."""
     for row, (one, other) in enumerate(zip(ours, theirs, strict=False)):
         for name in sorted({*one, *other}):
             is_timing = any(part in name for part in TIMINGS)
             # Written and read as JSON both times: equal texts are equal numbers, NaN included.
-            before, after = (json.dumps(found[name]) if name in found else "not there" for found in (one, other))
+            before, after = (json.dumps(found[name]) if name in found else "absent" for found in (one, other))
             if not is_timing and before != after:
                 return f"row {row + 1} (step {one.get('step')}): {name} was {before}, is {after}"
     return None if len(ours) == len(theirs) else f"there were {len(ours)} rows, there are {len(theirs)}"
@@ -153,7 +153,7 @@ def _print_differences(recorded: dict[str, Any], env_version: str) -> None:
 
 
 def _compare_evaluations(folder: Path, place: Path, changes: Sequence[str]) -> None:
-    """Say how many episodes are the recorded ones."""
+    """Print the number of episodes that are identical to the recorded ones."""
     console, recorded = Console(), folder / "transcripts.jsonl"
     if changes or not recorded.exists():
         return
@@ -165,11 +165,11 @@ def _compare_evaluations(folder: Path, place: Path, changes: Sequence[str]) -> N
 
 
 def _compare_metrics(folder: Path, other: Path) -> None:
-    """Say whether two runs logged the same numbers."""
+    """Print whether two runs logged the same numbers."""
     ours, theirs = (
         [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         for path in (folder, other)
     )
     found = first_difference(ours, theirs)
-    said = f"all {len(ours)} metric rows are identical" if found is None else f"NOT the same metrics: {found}"
-    Console().print(said)
+    verdict = f"all {len(ours)} metric rows are identical" if found is None else f"NOT the same metrics: {found}"
+    Console().print(verdict)

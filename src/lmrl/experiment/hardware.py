@@ -1,4 +1,4 @@
-"""What this machine has: threads, number formats, accelerators, processes, and how training spreads over these."""
+"""Fit training to this machine: threads, number formats, accelerators and processes."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ def set_threads(threads: int | None, processes: int = 1) -> int:
     """Give each of `processes` its share of the cores; oversubscribed threads cost up to ten times the time.
 
     Args:
-        threads: threads for this process; `None` for what OMP_NUM_THREADS says, or the cores divided by the processes.
+        threads: threads for this process; `None`: OMP_NUM_THREADS, or else the cores divided by the processes.
         processes: training processes on this machine.
 
     Returns:
@@ -32,7 +32,7 @@ def set_threads(threads: int | None, processes: int = 1) -> int:
     """
     count = threads or own_threads() or max(1, cores() // max(1, processes))
     torch.set_num_threads(count)
-    if count != own_threads():  # for processes that Lightning starts, which must not take it for the user's wish
+    if count != own_threads():  # Lightning's processes must not mistake it for the user's choice
         os.environ["OMP_NUM_THREADS"] = os.environ["LMRL_THREADS"] = str(count)
     return count
 
@@ -46,11 +46,11 @@ def local_processes(hardware: DictConfig) -> int:
     devices: Any = hardware.devices
     if devices in ("auto", -1, "-1"):
         return max(1, torch.cuda.device_count() if hardware.accelerator != "cpu" else 1)
-    return devices if isinstance(devices, int) else str(devices).count(",") + 1  # their numbers, one by one
+    return devices if isinstance(devices, int) else str(devices).count(",") + 1  # a list of device numbers
 
 
 def cpu_has_fast_bf16() -> bool:
-    """Tell whether this CPU multiplies bfloat16 matrices faster than float32 ones (AVX512_BF16 or AMX)."""
+    """Return whether this CPU multiplies bfloat16 matrices faster than float32 ones (AVX512_BF16 or AMX)."""
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
 
@@ -72,13 +72,13 @@ def resolve_precision(precision: str) -> str:
 
 
 def machine(hardware: DictConfig) -> dict[str, Any]:
-    """Return the trainer's arguments that say on what it runs.
+    """Return the trainer's arguments that depend on the machine.
 
     Args:
         hardware: the configuration's group of that name.
 
     Raises:
-        ConfigError: this machine cannot do what is asked for.
+        ConfigError: this machine cannot run it.
     """
     strategy: Any = hardware.strategy
     if strategy == "fsdp" and not torch.cuda.is_available():
@@ -93,7 +93,7 @@ def machine(hardware: DictConfig) -> dict[str, Any]:
 
 
 def _check_compiler() -> None:
-    """Compile one addition where training happens, to see whether anything can be compiled.
+    """Compile one addition on the training device, to see whether the compiler works.
 
     Raises:
         ConfigError: it cannot.
@@ -114,10 +114,10 @@ def _plus_one(values: Tensor) -> Tensor:
 
 
 def path_from_rank_zero(make: Callable[[], Path]) -> Path:
-    """Return the path that the first process of this training makes, in all processes that torchrun or srun started.
+    """Call `make` on rank 0 and return its path on every rank (torchrun or srun).
 
-    They need not have been joined by Lightning yet: they meet at the port behind the one that it will use. Processes
-    that Lightning itself starts inherit the first one's environment, and need nothing of the kind.
+    Lightning need not have joined them yet: they meet at the port after the one that it will use. Processes
+    that Lightning starts itself inherit the environment of the first one.
 
     Args:
         make: called in the first process, or in the only one.
@@ -132,13 +132,13 @@ def path_from_rank_zero(make: Callable[[], Path]) -> Path:
         store.set("path", str(make()))
     path = Path(store.get("path").decode())
     store.set(f"read {rank}", "")
-    if rank == 0:  # which serves the others
+    if rank == 0:  # the others read from its store
         store.wait([f"read {other}" for other in range(world)])
     return path
 
 
 def quiet_libraries() -> None:
-    """Silence what libraries say at every start, so that our own few lines can be seen; their errors stay."""
+    """Silence the messages of libraries at every start; their errors stay."""
     from datasets.utils.logging import disable_progress_bar
     from transformers.utils import logging as transformers_logging
 

@@ -18,7 +18,7 @@ from lmrl.text.trajectory import Trajectory
 
 @dataclass(frozen=True)
 class Materials:
-    """Everything that a stage is made of besides its own configuration."""
+    """The inputs of a stage besides its own configuration."""
 
     codec: Codec
     lm: Callable[[], nn.Module]

@@ -12,23 +12,23 @@ from lmrl.config.signatures import suggest
 MODES = ("train", "eval", "replay", "data")
 _USAGE = """
   python run.py task=maze algo=ilql                  run an experiment (mode=train)
-  python run.py -m task=maze algo=bc,ilql seed=0,1   run a sweep: all combinations; launcher= says where
+  python run.py -m task=maze algo=bc,ilql seed=0,1   run a sweep: all combinations; launcher= chooses where
   python run.py sweeps=seeds task=maze algo=ilql     run a sweep of a file in sweeps/
-  python run.py task=maze algo=ilql resume=true      go on with the newest unfinished run of the same configuration
-  python run.py mode=eval run=RUN [key=value ...]    play a run's evaluation again: exactly, or with changes
+  python run.py task=maze algo=ilql resume=true      continue the newest unfinished run of the same configuration
+  python run.py mode=eval run=RUN [key=value ...]    repeat a run's evaluation: exactly, or with changes
   python run.py mode=replay run=RUN                  run it again and compare all its numbers
   python run.py mode=data task=maze                  make a task's data and show their statistics
   python -m lmrl.play|data|report|coverage|benchmark --help   the other commands
-RUN is a run's folder, or its id in MLflow (of tracking.tracking_uri=sqlite:///mlflow.db unless named).
+RUN is a run folder or an MLflow run ID (in sqlite:///mlflow.db, or in tracking.tracking_uri=...).
 """
 
 
 def dispatch(train: Callable[[], object], arguments: Sequence[str]) -> int:
-    """Do what the command line's `mode` asks for, and return the exit status.
+    """Carry out the `mode` of the command line, and return the exit status.
 
     Args:
         train: runs an experiment from the command line.
-        arguments: what stands behind `run.py`.
+        arguments: the arguments of `run.py`.
     """
     from lmrl.config.compose import at_home, guarded
 
@@ -55,7 +55,7 @@ def dispatch(train: Callable[[], object], arguments: Sequence[str]) -> int:
 
 
 def _run(train: Callable[[], object], arguments: Sequence[str]) -> int:
-    """Train, and say in a line what the command asks for and cannot be."""
+    """Train, and report a mistake in the command in one line."""
     from hydra.errors import HydraException, InstantiationException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -65,15 +65,15 @@ def _run(train: Callable[[], object], arguments: Sequence[str]) -> int:
     folder = beside_sources()
     groups = {path.name for place in (folder, Path("conf")) if place.is_dir() for path in place.iterdir()}
     try:
-        if said := slip(arguments, groups):
-            raise ConfigError(said)
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what is wrong instead of printing it
+        if mistake := slip(arguments, groups):
+            raise ConfigError(mistake)
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
         train()
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except InstantiationException:
-        raise  # a fault of what was called, which only a traceback tells
+        raise  # an error in the called code, which needs its traceback
     except (HydraException, OmegaConfBaseException) as error:
         sys.stderr.write(f"error: {in_our_words(error, folder)}\n")
         return 1
@@ -81,7 +81,7 @@ def _run(train: Callable[[], object], arguments: Sequence[str]) -> int:
 
 
 def _help() -> str:
-    """Return what can be typed: the modes, and the choices of each group of the configuration."""
+    """Return the usage: the modes, and the choices of each group of the configuration."""
     from lmrl.config.compose import configuration_folder
 
     folder = configuration_folder(None)
@@ -108,7 +108,7 @@ def _again(mode: str, run: str | None, rest: list[str]) -> None:
 
     stores = [text.split("=", 1)[1] for text in rest if text.startswith("tracking.tracking_uri=")]
     folder = find_run(run, *stores[-1:])
-    changed_config(folder, rest)  # mistakes are answered before anything heavy is imported
+    changed_config(folder, rest)  # mistakes are reported before anything heavy is imported
     from lmrl.experiment import again
 
     (again.evaluate_again if mode == "eval" else again.replay)(folder, rest)
@@ -123,10 +123,10 @@ _TRAINS = (
 
 
 def _check_changes(changes: Sequence[str]) -> None:
-    """Refuse changes that an evaluation of recorded weights cannot make."""
+    """Raise an error for changes that cannot affect an evaluation of recorded weights."""
     for change in changes:
         key = change.lstrip("+~").split("=")[0]
         if key in _KEPT:
-            raise ConfigError(f"{change}: an evaluation keeps the {key} of its run; another {key} is another run")
+            raise ConfigError(f"{change}: an evaluation keeps the {key} of its run: start another run instead")
         if any(key == part or key.startswith(f"{part}.") for part in _TRAINS):
-            raise ConfigError(f"{change} changes how a run trains, which is over: it has no effect on its evaluation")
+            raise ConfigError(f"{change} changes the training, which is over: it has no effect on the evaluation")

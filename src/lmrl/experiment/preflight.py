@@ -1,4 +1,4 @@
-"""All that can be wrong with a run and is known before torch is imported: values, machine, folders, resuming."""
+"""Find mistakes of a run before torch is imported: in values, machine, folders and resuming."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,26 +22,26 @@ from lmrl.system.equipment import (
 
 
 def preflight(cfg: DictConfig, choices: Mapping[str, str]) -> None:
-    """Find whatever is wrong with a run that this process is about to make.
+    """Check the run that this process is about to start.
 
     Args:
         cfg: its configuration; `~` at the beginning of files and folders is replaced.
-        choices: what it was composed of, by group.
+        choices: the choice of each group, such as `task: maze`.
 
     Raises:
-        ConfigError: something is; the message names the key.
+        ConfigError: there is a mistake; the message names the key.
     """
     check_config(cfg)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    for said in mismatches(config):
-        raise ConfigError(said)
+    for fault in mismatches(config):
+        raise ConfigError(fault)
     with config_errors("task.score"):
         Anchors.of_task(config["task"])
-    for said in machine_faults(config["hardware"]):
-        raise ConfigError(said)
+    for fault in machine_faults(config["hardware"]):
+        raise ConfigError(fault)
     _check_folders(config)
     check_environments(cfg)
-    if not config["task"]["dataset"].get("folder"):  # data of one's own need no recipe
+    if not config["task"]["dataset"].get("folder"):  # existing data need no recipe
         with config_errors("task.dataset.recipe"):
             instantiate(cfg.task.dataset.recipe)
     if cfg.resume and not is_started_by_launcher():
@@ -49,7 +49,7 @@ def preflight(cfg: DictConfig, choices: Mapping[str, str]) -> None:
 
 
 def mismatches(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which values do not go together."""
+    """Yield a message for values that do not fit together."""
     lm = config["model"]["lm"]
     if lm.get("_target_") == "lmrl.models.backbone.from_scratch":
         width, heads = lm.get("width", 128), lm.get("heads", 4)
@@ -60,7 +60,7 @@ def mismatches(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def machine_faults(hardware: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what this machine does not have; a process that a launcher started knows only its own part of it.
+    """Yield a message for hardware that this machine lacks; a process of a launcher sees only its own part.
 
     Args:
         hardware: the configuration's group of that name.
@@ -75,19 +75,19 @@ def machine_faults(hardware: Mapping[str, Any]) -> Iterator[str]:
         return
     gpus = [] if accelerator == "cpu" else visible_devices()
     if has_other_gpus() and accelerator != "cpu":
-        return  # how many, only torch knows
+        return  # only torch knows their number
     if wants_gpu and not gpus:
         key = "hardware.strategy=fsdp" if hardware["strategy"] == "fsdp" else f"hardware.accelerator={accelerator}"
         yield (
             f"{key} needs a GPU, and there is none here"
             + (": hardware=fsdp2 shards on CPUs as well" if hardware["strategy"] == "fsdp" else ": hardware=cpu")
         )
-    elif said := _too_many(devices, len(gpus)):
-        yield said
+    elif reason := _too_many(devices, len(gpus)):
+        yield reason
 
 
 def _too_many(devices: Any, gpus: int) -> str | None:
-    """Return why this machine has not so many devices, or not these."""
+    """Return why this machine lacks these devices, or this many; `None` if it has them."""
     if isinstance(devices, str) and devices != "auto":
         devices = [int(number) for number in devices.split(",")]
     have = f"this machine has {cores()} cores and {f'{gpus} GPUs' if gpus else 'no GPU'}"
@@ -102,7 +102,7 @@ def _too_many(devices: Any, gpus: int) -> str | None:
 
 
 def _check_folders(config: Mapping[str, Any]) -> None:
-    """See that folders can be written to, and that what is to be read is there."""
+    """Check that output folders can be written and that input folders exist."""
     for key in ("data_dir", "runs_dir"):
         if (reason := why_unwritable(Path(config[key]))) is not None:
             raise ConfigError(f"{key}={config[key]} cannot be written to: {reason}")
@@ -113,11 +113,11 @@ def _check_folders(config: Mapping[str, Any]) -> None:
 
 
 def _check_dataset(folder: Path, task: str) -> None:
-    """See that a folder holds data of the task."""
+    """Check that a folder holds data of the task."""
     description = folder / "dataset.json"
     if not description.is_file():
-        what = "is not a dataset of lmrl: it has no dataset.json" if folder.is_dir() else "there is no such folder"
-        raise ConfigError(f"task.dataset.folder={folder}: {what}")
+        reason = "is not a dataset of lmrl: it has no dataset.json" if folder.is_dir() else "there is no such folder"
+        raise ConfigError(f"task.dataset.folder={folder}: {reason}")
     try:
         found = json.loads(description.read_text(encoding="utf-8")).get("task")
     except (ValueError, AttributeError, OSError) as error:
@@ -127,7 +127,7 @@ def _check_dataset(folder: Path, task: str) -> None:
 
 
 def _check_model(path: str) -> None:
-    """See that a model's folder is there, or that the Hub or its cache can be asked for it."""
+    """Check that a model's folder exists, or that the Hub or its cache has it."""
     from lmrl.config.hub import check_path, why_absent
 
     with config_errors("model.path"):
@@ -137,9 +137,9 @@ def _check_model(path: str) -> None:
 
 
 def _check_resumable(config: dict[str, Any], choices: Mapping[str, str]) -> None:
-    """See that there is a run to continue."""
+    """Check that there is a run to continue."""
     task, algo = choices["task"], choices["algo"]
     name = run_name(task, algo, config["seed"], config_hash(config))
-    said = why_not_resumable(RunFolders(Path(config["runs_dir"]), task, algo, name), config)
-    if said is not None:
-        raise ConfigError(said)
+    reason = why_not_resumable(RunFolders(Path(config["runs_dir"]), task, algo, name), config)
+    if reason is not None:
+        raise ConfigError(reason)

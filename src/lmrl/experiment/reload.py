@@ -1,4 +1,4 @@
-"""The policy of a run, from its folder: as it was evaluated, without data and without training anything."""
+"""Load the policy of a run from its folder, as it was evaluated; needs neither data nor training."""
 
 import sys
 from functools import partial
@@ -27,7 +27,7 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
         cfg: a configuration of the same networks, for example with another decoding. `None`: the run's own.
 
     Raises:
-        FileNotFoundError: the folder is no run, or the run has not trained for an epoch yet.
+        FileNotFoundError: the folder is not a run folder, or the run has not trained for an epoch yet.
         ConfigError: the configuration does not fit this version of the code, or all checkpoints are damaged.
     """
     cfg = run_config(folder) if cfg is None else cfg
@@ -50,10 +50,10 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
         )
         saved = checkpoints / TOKENIZER
         if not saved.is_dir():
-            raise FileNotFoundError(f"{saved} is missing: an earlier version began this run; start it again")
+            raise FileNotFoundError(f"{saved} is missing: start the run again")
     codec = tokenizer.load(path=str(saved.resolve()))
     lm = partial(initial_model, _own_model(cfg.model.lm, saved), codec)
-    # Methods refuse to learn from some ways to act; here nothing is learned, and the policy may act as it likes.
+    # Methods refuse to learn from some decodings; here nothing is learned, so any decoding is allowed.
     stage: Any = OmegaConf.create(OmegaConf.to_container(cfg.algo, resolve=True))
     stage.decoding, rerank = None, stage.module.pop("rerank", None)
     module = build_module(stage, Materials.of(cfg, codec, lm))
@@ -66,7 +66,7 @@ def trained_policy(folder: Path, cfg: DictConfig | None = None) -> Policy:
 def _own_model(settings: DictConfig, saved: Path) -> DictConfig:
     """Return the settings of a pretrained model with the exported one in its place, which has the same architecture.
 
-    All weights come from the run's checkpoint: the model that training began with need not be there any more.
+    All weights come from the run's checkpoint; the model that training began with is no longer needed.
     """
     has_weights = any(saved.glob("*.safetensors"))
     return OmegaConf.merge(settings, {"path": str(saved.resolve())}) if "path" in settings and has_weights else settings  # type: ignore[return-value]

@@ -15,7 +15,7 @@ class Sharded(ModelParallelStrategy):
     """Lightning's strategy for `fully_shard`, over all processes of all nodes.
 
     Its checkpoints are those of one process: one file with whole tensors, written by the first process, from which any
-    number of processes can go on, sharded or not.
+    number of processes can continue, sharded or not.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ def assembled(values: Mapping[Any, Any], keep: bool) -> dict[Any, Any]:
     """Put sharded tensors together; all processes must call this with the same keys.
 
     Args:
-        values: tensors, sharded or not, and whatever else.
+        values: tensors, sharded or not, and other values.
         keep: whether this process wants them; others only contribute their shards, and get nothing.
     """
     done: dict[int, Any] = {}

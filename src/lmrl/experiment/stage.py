@@ -218,7 +218,7 @@ def fit(
 
 
 def _make_usable(module: Algorithm, checkpoint: Path, device: torch.device) -> None:
-    """Fill a module that was emptied, and put it where it computes fast: Lightning takes modules off accelerators."""
+    """Fill a module that was emptied, and move it to the accelerator, from which Lightning has taken it."""
     if any(parameter.numel() == 0 for parameter in module.parameters()):
         ending = torch.load(checkpoint, map_location="cpu", weights_only=True)
         fill(module, ending["state_dict"])
@@ -227,10 +227,10 @@ def _make_usable(module: Algorithm, checkpoint: Path, device: torch.device) -> N
 
 
 def _run(trainer: pl.Trainer, module: Algorithm, datamodule: Any, checkpoints: Path) -> None:
-    """Train from the newest checkpoint, and forget what was logged after it."""
+    """Train from the newest checkpoint, and drop the metrics that were logged after it."""
     if trainer.is_global_zero:
         lm: Any = module.lm
-        lm.config.save_pretrained(checkpoints / TOKENIZER)  # a tokenizer alone is no folder to load from
+        lm.config.save_pretrained(checkpoints / TOKENIZER)  # a folder with a tokenizer alone cannot be loaded
         module.codec.tokenizer.save_pretrained(checkpoints / TOKENIZER)
     newest, done = newest_checkpoint(checkpoints) or (None, 0)
     if newest is not None and trainer.is_global_zero:
@@ -238,14 +238,14 @@ def _run(trainer: pl.Trainer, module: Algorithm, datamodule: Any, checkpoints: P
     for logger in trainer.loggers:
         if isinstance(logger, MetricsFile):
             logger.forget_from(done)
-    # Lightning's handlers only take note of SIGTERM until the batch is over, and wait for the other processes in the
-    # middle of whatever these are doing; requeueing in SLURM is the launcher's business. Ours raise at once.
+    # Lightning's handlers only note SIGTERM until the batch is over, and then wait for the other processes. Requeueing
+    # in SLURM is the launcher's task. Our handlers raise at once.
     connector: Any = trainer._signal_connector
     connector.register_signal_handlers = lambda: None
     signals.lead(lambda: getattr(trainer.strategy.launcher, "procs", []))
     try:
         trainer.fit(module, datamodule, ckpt_path=newest, weights_only=True)
-    except SystemExit:  # what Lightning makes of an interruption, with status 1, after which it ignores Ctrl-C
+    except SystemExit:  # Lightning turns an interruption into this, and ignores Ctrl-C afterwards
         signals.install()
         raise signals.received() or KeyboardInterrupt from None
 

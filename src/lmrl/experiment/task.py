@@ -66,7 +66,7 @@ def evaluation_env(task: DictConfig, changes: DictConfig | None) -> Callable[[],
         changes: the values of the environment that the evaluation changes (`evaluation.env`).
 
     Raises:
-        ConfigError: the environment cannot be built; the message says why.
+        ConfigError: the environment cannot be built; the message gives the reason.
     """
     return instantiate(changed_env("evaluation.env", task.env, changes))
 

@@ -7,7 +7,7 @@ from typing import Any
 from lmrl.report.naming import Settings, differences, meant, said, text
 from lmrl.report.runs import Run
 from lmrl.runs.folders import lies_in
-from lmrl.runs.recorded import ENVIRONMENT, environment_changes, told
+from lmrl.runs.recorded import ENVIRONMENT, environment_changes, format_changes
 
 Environment = frozenset[tuple[str, str]]
 """What the reported number is of: dotted keys with their values, equal numbers written alike."""
@@ -42,7 +42,7 @@ def _labels(
     known = {environment: _recorded(runs) for environment, runs in played.items()}
     named: dict[str, list[Environment]] = defaultdict(list)
     for environment, changes in known.items():
-        named[told(changes or {})].append(environment)
+        named[format_changes(changes or {})].append(environment)
     found: dict[Environment, str] = {}
     for label, alike in named.items():
         sure = [environment for environment in alike if known[environment] is not None]

@@ -25,12 +25,12 @@ UNREAD = (
 """Parts of a configuration that only other commands, pictures and tables read."""
 WITHOUT_EFFECT = (
     *UNREAD,
-    # where a run happens, and with what
+    # the place and the machine
     *("resume", "data_dir", "runs_dir", "tracking", "hardware", "launcher"),
     *("task.dataset.root", "task.dataset.workers", "*.cache"),
-    # how many episodes or requests are under way at once
+    # the number of simultaneous episodes or requests
     *("evaluation.slots", "*.datamodule.slots", "*.endpoint.concurrency"),
-    # how an endpoint is reached and paid
+    # access to an endpoint and its price
     *("*.endpoint.api_key_env", "*.endpoint.timeout", "*.endpoint.retries", "*.endpoint.price"),
 )
 """Parts of a configuration that do not change a run's results; `*` stands for any beginning of a dotted name.
@@ -38,48 +38,48 @@ WITHOUT_EFFECT = (
 Runs that differ in nothing else are one experiment: `resume=true` finds them, and a report counts them together.
 """
 SEEDS = ("seed", "model.lm.seed", "*.endpoint.seed")
-"""Where a configuration says a run's seed."""
+"""The keys of a configuration that hold the run's seed."""
 _LOCK = ".lock"
 _HELD: dict[Path, FileLock] = {}
 """The folders that this process writes to. The system frees a lock when its process ends, however it ends."""
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Return a digest of what a run computes; equal configurations on other hardware have equal digests."""
+    """Return a digest of the values that determine a run's results; it does not depend on the hardware."""
     return hashlib.sha256(json.dumps(decisive(config), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def experiment_hash(config: Mapping[str, Any]) -> str:
-    """Return a digest of what runs compute that differ in nothing but the seed."""
-    what = {key: value for key, value in decisive(config).items() if not lies_in(key, SEEDS)}
-    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+    """Return a digest that runs share if they differ only in their seeds."""
+    values = {key: value for key, value in decisive(config).items() if not lies_in(key, SEEDS)}
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def lies_in(key: str, parts: Iterable[str]) -> bool:
-    """Tell whether a dotted name is one of the parts, or lies in one; `*` stands for any beginning."""
+    """Return whether a dotted name is one of the parts, or lies in one; `*` stands for any beginning."""
     names = key.split(".")
     heads = [f".{'.'.join(names[:end])}" for end in range(1, len(names) + 1)]
     return any(fnmatchcase(head, f".{part}") for head in heads for part in parts)
 
 
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that decide a run's results, by dotted name.
+    """Return the values that determine a run's results, by dotted name.
 
-    What is null is left out: a key that a later version added, and that is not used, makes no other configuration.
-    Files in the data folder are named relative to it.
+    Values that are null are left out: a key that a later version adds, and that is not used, makes no difference. Files
+    in the data folder are named relative to it.
     """
     trained = (config.get("algo") or {}).get("module") is not None
-    what = {
+    values = {
         key: value
         for key, value in flat(config)
         # Only a model that is prompted reads the prompt.
         if value is not None and not lies_in(key, WITHOUT_EFFECT) and not (trained and key.startswith("task.prompt."))
     }
     folder = f"{config.get('data_dir')}/"
-    for key, value in what.items():
+    for key, value in values.items():
         if isinstance(value, str) and value.startswith(folder):
-            what[key] = "${data_dir}/" + value.removeprefix(folder)
-    return what
+            values[key] = "${data_dir}/" + value.removeprefix(folder)
+    return values
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -128,7 +128,7 @@ class RunFolders:
         return next((folder for folder in self.all() if read_summary(folder).get("status") == "finished"), None)
 
     def unfinished(self) -> Path | None:
-        """Return the newest folder whose run is not finished, nor still going on in another process."""
+        """Return the newest folder whose run is not finished and is not running in another process."""
         left = (folder for folder in self.all() if read_summary(folder).get("status") != "finished")
         return next((folder for folder in left if not is_busy(folder)), None)
 
@@ -138,13 +138,13 @@ class RunFolders:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return a run's summary.json; nothing if the run has not ended, or was killed."""
+    """Return a run's summary.json; an empty mapping if the run has not ended, or was killed."""
     path = folder / "summary.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def is_busy(folder: Path) -> bool:
-    """Tell whether another process on this file system is running the run of a folder."""
+    """Return whether another process on this file system is running the run of a folder."""
     if folder in _HELD or not (folder / _LOCK).exists():
         return False
     try:
@@ -168,8 +168,7 @@ def open_run(
         algo: name of the algorithm.
         name: as from `run_name`.
         resume: whether to continue an unfinished run.
-        config: the resolved configuration, to tell in what it differs from the newest run where there is none to
-            continue.
+        config: the resolved configuration, to list its differences from the newest run if there is none to continue.
 
     Raises:
         ConfigError: there is no run to resume.
@@ -212,7 +211,7 @@ def why_not_resumable(folders: RunFolders, config: Mapping[str, Any]) -> str | N
 
     Args:
         folders: those of the run.
-        config: its resolved configuration, to tell in what it differs from the newest run.
+        config: its resolved configuration, to list its differences from the newest run.
     """
     if folders.unfinished() is not None:
         return None
@@ -230,7 +229,7 @@ def why_not_resumable(folders: RunFolders, config: Mapping[str, Any]) -> str | N
 
 
 def _nearest(parent: Path, config: Mapping[str, Any]) -> str:
-    """Return in what the newest run of the same task and method has another configuration."""
+    """Return how the configuration of the newest run of the same task and method differs, as part of a message."""
     files = sorted(parent.glob("*/config.yaml"), key=lambda file: file.parent.name)
     if not files or not config:
         return ""
@@ -241,17 +240,17 @@ def _nearest(parent: Path, config: Mapping[str, Any]) -> str:
     theirs: Any = OmegaConf.to_container(OmegaConf.load(files[-1]))
     before, now = decisive(theirs), decisive(config)
     keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    said = ", ".join(f"{key} (there {before.get(key)}, here {now.get(key)})" for key in keys[:4])
-    return f"; the newest run, {files[-1].parent.name}, differs in {said}{', ...' if len(keys) > 4 else ''}"
+    differences = ", ".join(f"{key} (there {before.get(key)}, here {now.get(key)})" for key in keys[:4])
+    return f"; the newest run, {files[-1].parent.name}, differs in {differences}{', ...' if len(keys) > 4 else ''}"
 
 
 def _hold(folder: Path) -> bool:
-    """Make a folder this process's own; false if another process has it."""
+    """Lock a folder for this process, and return whether it succeeded; another process may hold it."""
     if folder in _HELD:
         return True
     lock = FileLock(folder / _LOCK)
     try:
-        lock.acquire(timeout=2)  # somebody who only looks holds it for an instant
+        lock.acquire(timeout=2)  # a process that only looks holds it for an instant
     except Timeout:
         return False
     _HELD[folder] = lock

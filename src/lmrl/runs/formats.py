@@ -1,23 +1,23 @@
-"""Numbers and time spans as people read them, in every table that lmrl writes."""
+"""Format numbers and time spans for the tables that lmrl writes."""
 
 import math
 
 UNKNOWN = "\N{EN DASH}"
-"""What a cell says about what is not known."""
+"""The text of a cell whose value is unknown."""
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """Return a number with so many digits behind the point; a dash where it is unknown."""
+    """Format a number with `digits` decimals, or a dash if it is unknown."""
     return UNKNOWN if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
 
 
 def percent(value: float | None) -> str:
-    """Return a rate in percent."""
+    """Format a rate in percent, or a dash if it is unknown."""
     return UNKNOWN if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time span in the two units that matter."""
+    """Format a time span in its two largest units, or a dash if it is unknown."""
     if seconds is None or not math.isfinite(seconds):
         return UNKNOWN
     minutes, rest = divmod(round(seconds), 60)

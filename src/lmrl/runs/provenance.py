@@ -1,4 +1,4 @@
-"""What determines a run's numbers besides its configuration: versions of packages and code, data, machine."""
+"""The provenance of a run: everything besides its configuration that determines its numbers, such as versions."""
 
 import importlib.metadata
 import json
@@ -18,7 +18,7 @@ PROVENANCE = "provenance.json"
 FORMAT = 2
 """The format of a run folder, in its provenance.json and summary.json; folders of lmrl 0.1 have none."""
 Kind = Literal["run", "evaluation"]
-"""A run of its own, or another evaluation of one."""
+"""A run, or a re-evaluation of one."""
 
 PACKAGES = {
     "torch": "torch",
@@ -27,7 +27,7 @@ PACKAGES = {
     "datasets": "datasets",
     "mlflow": "mlflow",
 }
-"""The packages whose versions decide results, by the name they have in summary.json."""
+"""The packages whose versions determine results, by their names in summary.json."""
 
 
 def versions() -> dict[str, str | None]:
@@ -44,8 +44,8 @@ def versions() -> dict[str, str | None]:
 def git_commit() -> str | None:
     """Return the commit of this code, with `-dirty` if files differ from it; `None` outside of a repository.
 
-    A repository that merely contains the installed package (a virtual environment inside somebody's project) is not
-    this code's: only one that tracks this file counts.
+    Only a repository that tracks this file counts, not one that merely contains the installed package, such as a
+    project with a virtual environment inside.
     """
     here = Path(__file__).resolve()
     try:
@@ -58,7 +58,7 @@ def git_commit() -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """Return what a git command prints.
+    """Return the output of a git command.
 
     Raises:
         OSError: git is not installed.
@@ -84,15 +84,15 @@ def describe(
     changed: Mapping[str, Any] | None = None,
     kind: Kind = "run",
 ) -> dict[str, Any]:
-    """Return everything that decided a run's numbers, as plain values for `provenance.json`.
+    """Return everything that determined a run's numbers, as plain values for `provenance.json`.
 
     Args:
-        overrides: what the user typed behind `run.py`.
+        overrides: the arguments of `run.py`, as they were typed.
         choices: the chosen configuration of each group, such as `task: maze`.
         env_version: version of the environment.
         dataset: fingerprint of the data.
         changed: as from `lmrl.runs.recorded.changes_of`.
-        kind: a run of its own, or another evaluation of one.
+        kind: a run, or a re-evaluation of one.
     """
     return {
         "format": FORMAT,
@@ -127,21 +127,21 @@ def provenance(folder: Path) -> dict[str, Any]:
 
 
 def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return in words what differs between two descriptions and may change numbers; what is unknown is left out."""
+    """Describe the differences between two descriptions that may change numbers; unknown values are left out."""
     found = [
         f"{name} {recorded['versions'].get(name)}, now {version}"
         for name, version in now["versions"].items()
         if recorded["versions"].get(name, version) != version
     ]
     names = {"git_commit": "code", "env_version": "environment", "dataset": "data", "machine": "machine"}
-    for key, said in names.items():
+    for key, name in names.items():
         if recorded.get(key) and now.get(key) and recorded[key] != now[key]:
-            found.append(f"{said} {_short(recorded[key])}, now {_short(now[key])}")
+            found.append(f"{name} {_short(recorded[key])}, now {_short(now[key])}")
     return found
 
 
 def _short(value: Any) -> str:
-    """Return a value that fits into a line: digests by their first letters."""
+    """Shorten a value to fit into a line: digests to their first letters."""
     if isinstance(value, Mapping):
         return " ".join(str(part) for part in value.values())
     text = str(value)

@@ -1,4 +1,4 @@
-"""A run as it was recorded: its folder, its configuration, and that configuration with changes. Needs no torch."""
+"""The recorded configuration of a run, written and read back, and with changes. Needs no torch."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from lmrl.system.files import write_json, write_text
 CHANGES = "changes.json"
 """The file that makes a folder a re-evaluation of a run, and lists its changes."""
 ENVIRONMENT = ("task.env", "task.evaluation.env", "evaluation.env", "task.score", "task.own_score")
-"""Parts of a configuration that make the reported number one of another task."""
+"""Parts of a configuration whose changes make the reported number incomparable with others of the task."""
 _ABSENT = object()
 
 
@@ -67,16 +67,16 @@ def record_beginning(
 def changed_config(folder: Path, changes: Sequence[str]) -> DictConfig:
     """Return a run's recorded configuration with changes, which are written as for `run.py`.
 
-    Files in `conf/` may have changed since: what was recorded counts, except for what the changes change.
+    Files in `conf/` may have changed since: recorded values count, except those that the changes replace.
 
     Raises:
         ConfigError: the changes are impossible.
-        FileNotFoundError: the folder is no run, or there is no configuration folder.
+        FileNotFoundError: the folder is not a run folder, or there is no configuration folder.
     """
     recorded = run_config(folder)
     if changes:
         overrides = [text for text in provenance(folder)["overrides"] if not text.lstrip("+").startswith("resume=")]
-        # Values of a group's old choice mean nothing to the new one.
+        # Values of a group's old choice do not apply to the new one.
         groups = tuple(f"{text.split('=')[0].lstrip('+')}." for text in changes)
         kept = [text for text in overrides if not text.lstrip("+~").startswith(groups)]
         before, after = compose_run(overrides), compose_run([*kept, *changes])
@@ -88,7 +88,7 @@ def changed_config(folder: Path, changes: Sequence[str]) -> DictConfig:
 
 
 def changed_values(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return by dotted name what differs between two nested mappings; the value of what is gone is `None`.
+    """Return the differences between two nested mappings by dotted name; the value of a missing key is `None`.
 
     A mapping that names another class (`_target_`) is a change as a whole.
     """
@@ -104,9 +104,10 @@ def changed_values(before: dict[str, Any], after: dict[str, Any], prefix: str = 
 
 
 def changes_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what decides a run's results and is not the default of its task, method and model, by dotted name.
+    """Return the values that determine a run's results and differ from its defaults, by dotted name.
 
-    The seed is left out, and what has no default. A value that the run does not have is `None`.
+    Defaults are those of its task, method and model. The seed is left out, and so are keys without a default. A value
+    that the run does not have is `None`.
 
     Args:
         config: the run's resolved configuration, in plain containers.
@@ -126,12 +127,12 @@ def changes_of(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[st
 
 
 def environment_changes(changed: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return those of a run's changes that make its number one of another task."""
+    """Return those of a run's changes that change the task itself, so that its number is not comparable."""
     return {key: value for key, value in (changed or {}).items() if lies_in(key, ENVIRONMENT)}
 
 
-def told(changes: Mapping[str, Any], most: int = 4) -> str:
-    """Return changes of an environment in one short line; of another class (`_target_`) its name and its model."""
+def format_changes(changes: Mapping[str, Any], most: int = 4) -> str:
+    """Format changes of an environment as one short line; another class (`_target_`) by its name and model."""
     classes = [key.removesuffix("._target_") for key in changes if key.endswith("._target_")]
     shown = [
         f"{key.removeprefix('task.env.').removesuffix('._target_')}={_short(key, value)}"
@@ -142,7 +143,7 @@ def told(changes: Mapping[str, Any], most: int = 4) -> str:
 
 
 def _short(key: str, value: Any, longest: int = 32) -> str:
-    """Return a value as YAML would write it, a class by its name alone, and nothing that is very long."""
+    """Format a value as YAML would write it, a class by its name alone, cut at `longest` characters."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     text = text.rsplit(".", 1)[-1] if key.endswith("_target_") else text
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
@@ -166,17 +167,17 @@ def trial_of(record: Mapping[str, Any]) -> str:
 
 
 def _named_values(changes: Sequence[str], after: DictConfig) -> dict[str, Any]:
-    """Return the values that changes name themselves, by dotted name: what `conf/` says today may be the same.
+    """Return the values that the changes name, by dotted name, also where `conf/` has the same value today.
 
     A choice of a group's file (`partner=endpoint`) names no value.
     """
     found: dict[str, Any] = {}
     for text in changes:
-        name, _, said = text.lstrip("+").partition("=")
+        name, _, typed = text.lstrip("+").partition("=")
         value = OmegaConf.select(after, name) if not text.startswith("~") else None
-        if OmegaConf.is_config(value) and said.startswith(("{", "[")):
+        if OmegaConf.is_config(value) and typed.startswith(("{", "[")):
             found[name] = OmegaConf.to_container(value, resolve=True)
-        elif not OmegaConf.is_config(value) and (value is not None or said == "null"):
+        elif not OmegaConf.is_config(value) and (value is not None or typed == "null"):
             found[name] = value
     return found
 
@@ -186,7 +187,7 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _put(cfg: DictConfig, path: list[str], value: Any) -> None:
-    """Set a value deep in a configuration, whose keys may contain dots of no meaning."""
+    """Set a value deep in a configuration, whose keys may contain dots."""
     for key in path[:-1]:
         if cfg.get(key) is None:
             cfg[key] = {}

@@ -39,9 +39,9 @@ BLOCKS: dict[str, tuple[str, ...]] = {
         *("requests", "retries", "prompt_tokens", "completion_tokens", "cut_off", "unmetered", "cost"),
     ),
 }
-"""The keys of each block of summary.json; a value that a run cannot tell is null."""
+"""The keys of each block of summary.json; unknown values are null."""
 OPTIONAL = ("paper", "usage", "partner")
-"""Blocks that are left out where they do not apply."""
+"""Blocks that are left out if they do not apply."""
 
 
 def build_summary(
@@ -64,10 +64,10 @@ def build_summary(
     changed: Mapping[str, Any] | None = None,
     error: str | None = None,
 ) -> dict[str, Any]:
-    """Put the blocks of summary.json together; what an interrupted or failed run lacks is null.
+    """Put the blocks of summary.json together; values that an interrupted or failed run lacks are null.
 
-    `started` is when the run began, as `lmrl.runs.provenance.timestamp` writes it, `changed` in what it differs from
-    the defaults, as from `lmrl.runs.recorded.changes_of`, and `error` why it failed, in one line.
+    `started` is the time of its start, as `lmrl.runs.provenance.timestamp` writes it; `changed` its differences from
+    the defaults, as from `lmrl.runs.recorded.changes_of`; and `error` the reason of its failure, in one line.
 
     Raises:
         ValueError: a key of a block is unknown.
@@ -93,12 +93,12 @@ def build_summary(
 
 
 def print_summary(summary: Mapping[str, Any], files: Mapping[str, str | Path], console: Console | None = None) -> None:
-    """Print the table that ends a run: ours beside the paper's numbers, what it cost, and where the files are.
+    """Print the table at the end of a run: its results next to the paper's, its costs, and its files.
 
     Args:
         summary: as from `build_summary`.
-        files: where to look, by a word for what is there (`summary`, `checkpoint`, `MLflow`, ...).
-        console: where to print. `None`: the terminal.
+        files: paths and addresses, by a name for their content (`summary`, `checkpoint`, `MLflow`, ...).
+        console: the console to print to. `None`: the terminal.
     """
     screen = console or Console()
     title = f"{summary['task']} · {summary['algo']} · {summary['model']} · seed {summary['seed']}"
@@ -113,18 +113,18 @@ def print_summary(summary: Mapping[str, Any], files: Mapping[str, str | Path], c
     screen.print(results)
     lines = {**_meaning(summary), **_costs(summary), **files, **_next(summary, files)}
     width = max(map(len, lines), default=0)
-    for name, said in lines.items():
+    for name, text in lines.items():
         # Soft wrapping leaves a long path in one piece, so that it can be copied.
-        screen.print(Text.assemble((f"{name:<{width}}  ", "dim"), str(said)), soft_wrap=True)
+        screen.print(Text.assemble((f"{name:<{width}}  ", "dim"), str(text)), soft_wrap=True)
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """Return the results as a Markdown table, for places that show a run to people."""
+    """Return the results as a Markdown table, for example for MLflow's description of a run."""
     head, *rows = _rows(summary)
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    said = _meaning(summary) | _costs(summary)
-    return "\n".join([table, "", *(f"- {name}: {text}" for name, text in said.items())])
+    lines = _meaning(summary) | _costs(summary)
+    return "\n".join([table, "", *(f"- {name}: {text}" for name, text in lines.items())])
 
 
 def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
@@ -145,22 +145,22 @@ def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _meaning(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return which returns score 0, 50 and 100, and whether these are of another environment."""
-    said: dict[str, str] = {}
+    """Return the returns that score 0, 50 and 100, and a note if the environment was changed."""
+    lines: dict[str, str] = {}
     if (anchors := summary.get("anchors")) is not None:
-        said["score"] = _scale(anchors)
+        lines["score"] = _scale(anchors)
         if "own" in anchors:
-            said["own constants"] = _scale(anchors["own"])
+            lines["own constants"] = _scale(anchors["own"])
     if changes := environment_changes(summary.get("changed")):
         names = ", ".join(f"{key.removeprefix('task.env.')}={value}" for key, value in changes.items())
-        said["note"] = (
+        lines["note"] = (
             f"the environment differs from the task's own ({names}): score anchors belong to the unchanged task"
         )
-    return said
+    return lines
 
 
 def _scale(anchors: Mapping[str, float]) -> str:
-    """Return what the points of a score mean."""
+    """Explain the points of a score."""
     return f"0 is a return of {anchors['min']:g}, 50 of {anchors['data']:g}, 100 of {anchors['max']:g}"
 
 
@@ -171,43 +171,43 @@ def _returns(anchors: Anchors) -> dict[str, Any]:
 
 
 def _next(summary: Mapping[str, Any], files: Mapping[str, str | Path]) -> dict[str, str]:
-    """Return what can be typed next."""
+    """Return the commands that a reader may want next."""
     run = files.get("run") or files.get("folder")
     if summary["status"] != "finished" or run is None:
         return {}
     task = Path(run).parent.parent  # the runs of a task lie in one folder, by method
     place = f" {shlex.quote(str(task))}" if task.name == summary["task"] else ""
-    said = {"compare": f"python -m lmrl.report{place}"}
+    lines = {"compare": f"python -m lmrl.report{place}"}
     if "policy" in files:
         player = shlex.quote(str(files["policy"]))
-        said["play"] = f"python -m lmrl.play task={summary['task']} --player {player}"
-    return said | {"evaluate": f"python run.py mode=eval run={shlex.quote(str(run))} evaluation.repeats=..."}
+        lines["play"] = f"python -m lmrl.play task={summary['task']} --player {player}"
+    return lines | {"evaluate": f"python run.py mode=eval run={shlex.quote(str(run))} evaluation.repeats=..."}
 
 
 def _costs(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return what was learned from and what training and playing took, leaving out what is unknown."""
+    """Return the data and the cost of training and playing; unknown values are left out."""
     train, rollout, data = summary["train"], summary["rollout"], summary["dataset"]
-    said: dict[str, str] = {}
+    lines: dict[str, str] = {}
     if data["trajectories"] is not None:
         mean = f"mean return {number(data['return_mean'])}"
-        said["data"] = f"{data['trajectories']:,} episodes, {mean}, fingerprint {str(data['fingerprint'])[:12]}"
+        lines["data"] = f"{data['trajectories']:,} episodes, {mean}, fingerprint {str(data['fingerprint'])[:12]}"
     if train["steps"] is not None:
         speed = f", {number(train['tokens_per_second'], 0)} tokens/s" if train["tokens_per_second"] else ""
-        said["training"] = f"{train['steps']:,} steps in {duration(train['seconds'])}{speed}"
+        lines["training"] = f"{train['steps']:,} steps in {duration(train['seconds'])}{speed}"
     if train["episodes"] is not None:
-        said["collected"] = f"{train['episodes']:,} episodes, {train['environment_steps']:,} environment steps"
+        lines["collected"] = f"{train['episodes']:,} episodes, {train['environment_steps']:,} environment steps"
     if rollout["episodes"] is not None:
         played = f"{rollout['episodes']:,} episodes, {rollout['turns']:,} turns"
-        said["evaluation"] = f"{played}, {number(rollout['turns_per_second'], 0)} turns/s"
+        lines["evaluation"] = f"{played}, {number(rollout['turns_per_second'], 0)} turns/s"
     if (used := summary.get("usage", {})).get("requests") is not None:
         tokens = f"{used['prompt_tokens']:,} + {used['completion_tokens']:,} tokens"
         price = "" if used["cost"] is None else f", {used['cost']:.2f} USD"
         trouble = f"{used['retries']:,} retries, {used['unparsable']:,} unreadable answers"
-        said["endpoint"] = f"{used['requests']:,} requests, {tokens}{price}, {trouble}"
+        lines["endpoint"] = f"{used['requests']:,} requests, {tokens}{price}, {trouble}"
     if (other := summary.get("partner", {})).get("prompts") is not None:
         counts = f"{other['prompts']:,} replies: {other['asked']:,} asked, {other['cached']:,} from disk"
-        said["partner"] = f"{other['model']}, {counts}, {other['repeated']:,} repeated"
-    return said
+        lines["partner"] = f"{other['model']}, {counts}, {other['repeated']:,} repeated"
+    return lines
 
 
 def _mean(block: Mapping[str, Any], name: str) -> tuple[str, str]:

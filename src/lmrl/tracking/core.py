@@ -1,4 +1,4 @@
-"""What a tracker is, and the two that need no server: nothing beyond the run's own folder, or CSV."""
+"""The interface of trackers, and the two that need no server: the run's own folder alone, or CSV."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ def evaluation_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
-    """What a run is, as trackers name and sort it."""
+    """The properties by which trackers name and sort a run."""
 
     task: str
     algo: str
@@ -81,16 +81,16 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: Mapping[str, float | int], step: int | None = None) -> None:
         """Append the metrics of one step."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # JSON knows neither NaN nor infinity: such a number is null.
+        # JSON has neither NaN nor infinity: such a number becomes null.
         known = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step or 0, **known}, allow_nan=False) + "\n")
 
     def forget_from(self, step: int) -> None:
-        """Drop what was logged at this step and later, when a training goes on from a checkpoint made there.
+        """Drop the metrics of this step and later ones, when training continues from a checkpoint of this step.
 
-        Otherwise what a dying process logged after its last checkpoint would be there twice. The numbers of the
-        reported evaluation go too: they stand at step 0, but came last, and will come again.
+        Otherwise metrics that a dying process logged after its last checkpoint would be there twice. The numbers of
+        the reported evaluation are dropped as well: they have step 0 but were logged last, and will be logged again.
         """
 
         def is_evaluation(row: Mapping[str, float]) -> bool:
@@ -138,10 +138,10 @@ class Tracker:
         """Track one run: begin it, and mark it as failed, interrupted or finished by how the block is left.
 
         Args:
-            identity: what the run is.
+            identity: the run.
             config: the resolved configuration, in plain containers.
             folder: the run's output folder; it gets `metrics.jsonl`.
-            resume: go on with the run that this folder began before, if there is one.
+            resume: continue the run that this folder began before, if there is one.
         """
         if getattr(rank_zero_only, "rank", 0) not in (None, 0):
             yield Tracker()
@@ -172,7 +172,7 @@ class Tracker:
         return {}
 
     def start(self, identity: RunIdentity, config: Mapping[str, Any], folder: Path, resume: bool) -> None:
-        """Begin a run, or go on with one; `run` calls this."""
+        """Begin a run, or continue one; `run` calls this."""
 
     def log_dataset(self, rows: Any, *, name: str, fingerprint: str, source: str | Path | None = None) -> None:
         """Record the Hugging Face dataset that is learned from as an input of the run."""
@@ -184,7 +184,7 @@ class Tracker:
 
     def log_results(self, summary: Mapping[str, Any]) -> None:
         """Record the numbers of summary.json, and the table that describes the run to people."""
-        # Single numbers at step 0, not points at the end of curves: MLflow then draws them as bars, run beside run.
+        # Single numbers at step 0, not points at the end of curves: MLflow then draws them as bars, one for each run.
         self.log_metrics(evaluation_metrics(summary), step=0)
         self.log_note(markdown(summary))
 
@@ -198,10 +198,10 @@ class Tracker:
         """Describe the run for people."""
 
     def flush(self) -> None:
-        """Wait until what was recorded so far has arrived where it is kept."""
+        """Wait until everything recorded so far has been received."""
 
     def finish(self, status: Status) -> None:
-        """End the run; only the first status counts, so that a run may call itself interrupted and end in peace."""
+        """End the run; only the first status counts, so that a run may mark itself as interrupted and then end."""
         self.status = self.status or status
 
 

@@ -11,7 +11,7 @@ from lmrl.tracking.facts import rounded
 
 @dataclass(frozen=True, slots=True)
 class TraceOwner:
-    """Where traces belong."""
+    """The experiment and the run of traces."""
 
     experiment_id: str
     run_id: str
@@ -23,11 +23,11 @@ def log_episode(
     """Record one episode as a trace; its times are those of recording, for episodes are played side by side.
 
     Args:
-        where: the run.
+        where: the run of the trace.
         index: the episode's number in the evaluation.
         start: how it began.
         trajectory: the episode.
-        memory: how many of the last turns the policy was shown; `None` for all.
+        memory: the number of last turns that the policy was shown; `None` for all.
         session: the name of the evaluation.
     """
     import mlflow
@@ -55,11 +55,11 @@ def log_episode(
         for position, turn in enumerate(trajectory.turns):
             if turn.is_action:
                 seen = len(view(trajectory.turns[:position], memory))
-                said: dict[str, Any] = {"reward": turn.reward}
+                attributes: dict[str, Any] = {"reward": turn.reward}
                 if turn.log_probs is not None:
-                    said["log_prob"] = rounded(sum(turn.log_probs))
+                    attributes["log_prob"] = rounded(sum(turn.log_probs))
                 name = f"{turn.text.strip() or '(nothing)'} · {turn.reward:g}"
-                with mlflow.start_span(name, "CHAT_MODEL", said) as span:
+                with mlflow.start_span(name, "CHAT_MODEL", attributes) as span:
                     span.set_inputs({"messages": chat[position - seen : position]})
                     span.set_outputs({"messages": chat[position : position + 1], "reward": turn.reward})
         root.set_outputs({"messages": shown[1:], "return": total})
@@ -68,7 +68,7 @@ def log_episode(
 
 
 def end_tracing() -> None:
-    """Let go of what makes traces: its ids' generator must be gone before the program ends (MLflow 3.17.2)."""
+    """Release MLflow's tracing: its ID generator must be gone before the program ends (MLflow 3.17.2)."""
     from mlflow import tracing
 
     tracing.reset()

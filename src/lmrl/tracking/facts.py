@@ -1,4 +1,4 @@
-"""What MLflow is told about a run besides its numbers: tags, parameters, and a note about the task."""
+"""The description of a run for MLflow besides its numbers: tags, parameters, and a note about the task."""
 
 import getpass
 import hashlib
@@ -18,17 +18,17 @@ from lmrl.tracking.core import RunIdentity
 from lmrl.tracking.store import view_link
 
 LONGEST_VALUE = 250
-"""Lightning and older servers cut parameters here; what is longer is only in the configuration file."""
+"""Lightning and older servers cut parameters here; longer values are only in the configuration file."""
 _NO_PARAMETERS = (
     *UNREAD,
     *("resume", "data_dir", "runs_dir", "tracking", "launcher", "task.dataset.root", "*.cache"),
     *("task.prompt", "task.partner_prompt", "*.prompt", "*.examples"),
 )
-"""Parts of the configuration that are no parameters to compare runs by: places, texts, and what runs do not read."""
+"""Parts of the configuration that are not parameters to compare runs by: places, texts, and unread values."""
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the scalars of a nested configuration with dotted names, without long values and what no run is told by."""
+    """Yield the scalars of a nested configuration with dotted names, except long ones and `_NO_PARAMETERS`."""
     for key, value in config.items():
         if lies_in(f"{prefix}{key}", _NO_PARAMETERS):
             continue
@@ -42,7 +42,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def run_tags(identity: RunIdentity, config: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Return what a run can be searched by."""
+    """Return the tags by which a run can be searched."""
     commit, record = git_commit(), _record(folder)
     changed = "unknown" if record.get("changed") is None else ", ".join(record["changed"]) or "nothing"
     return {
@@ -68,13 +68,13 @@ def run_tags(identity: RunIdentity, config: Mapping[str, Any], folder: Path) -> 
 
 
 def _digest(identity: RunIdentity, config: Mapping[str, Any]) -> str:
-    """Return what runs have in common that differ in nothing but the seed: settings, model, data and environment."""
-    what = (experiment_hash(config), identity.model, identity.dataset_fingerprint, identity.env_version)
-    return hashlib.sha256("\n".join(what).encode()).hexdigest()[:6]
+    """Return a digest that runs share if they differ only in the seed: of settings, model, data and environment."""
+    parts = (experiment_hash(config), identity.model, identity.dataset_fingerprint, identity.env_version)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:6]
 
 
 def _user() -> str:
-    """Return who runs this, as MLflow shows it; nothing where the system has no name for it, as in some containers."""
+    """Return the user for MLflow; an empty text if the system has no name for them, as in some containers."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -82,13 +82,13 @@ def _user() -> str:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """Return what the run's folder says about its beginning, if anything."""
+    """Return the run's provenance.json; an empty mapping if there is none."""
     file = folder / PROVENANCE
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def task_note(config: Mapping[str, Any], experiment_id: str) -> str:
-    """Return what people read above a task's runs: what the task is, the published numbers, and where ours are ranked.
+    """Return the description above a task's runs: the task, the published numbers, and a link to the ranking.
 
     Args:
         config: of one of its runs.
@@ -104,7 +104,7 @@ def task_note(config: Mapping[str, Any], experiment_id: str) -> str:
 
 
 def _docstring(target: str) -> str:
-    """Return what the module of an environment says about the task; nothing where it cannot be imported."""
+    """Return the docstring of an environment's module; an empty text if it cannot be imported."""
     try:
         return (inspect.getdoc(importlib.import_module(target.rpartition(".")[0])) or "").split("\n\n")[0]
     except (ImportError, ValueError):

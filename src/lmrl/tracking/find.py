@@ -13,7 +13,7 @@ def find_run(reference: str, tracking_uri: str = "sqlite:///mlflow.db") -> Path:
     """Return the folder of a run.
 
     Args:
-        reference: the folder, or the run's id in MLflow.
+        reference: the folder, or the run's ID in MLflow.
         tracking_uri: where MLflow keeps its runs.
 
     Raises:

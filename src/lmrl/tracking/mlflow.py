@@ -1,4 +1,4 @@
-"""Runs in MLflow: metrics, configuration, data, files, and every episode as a conversation to read."""
+"""Record runs in MLflow: metrics, configuration, data, files, and episodes as conversations."""
 
 import json
 import os
@@ -60,15 +60,15 @@ class RunLogger(MLFlowLogger):
 
 
 class MLflowTracker(Tracker):
-    """Record runs in MLflow, by default in a file beside the run folders that `mlflow ui` reads.
+    """Record runs in MLflow, by default in a file that `mlflow ui` reads.
 
-    Only the beginning of a run waits for MLflow. What follows is sent in the background and in order, and later if a
-    server is away; the end of the run waits for what is left.
+    Only the beginning of a run waits for MLflow. Everything else is sent in the background and in order, and later if a
+    server is away; the end of the run waits for the rest.
 
     Args:
         tracking_uri: where MLflow keeps runs: an SQLite file (relative to the working directory), or a server.
         artifacts: the folder of artifacts, for SQLite; a server has its own.
-        max_traces: record at most so many episodes of each evaluation as traces, spread evenly over the starts.
+        max_traces: record at most this many episodes of each evaluation as traces, spread evenly over the starts.
         tags: further tags, such as `mlflow.parentRunId` to sort the run under a sweep's.
     """
 
@@ -101,7 +101,7 @@ class MLflowTracker(Tracker):
 
     @property
     def location(self) -> Mapping[str, str]:
-        """What to type, and what to open then, to see the run."""
+        """The command and the addresses that show the run."""
         return {} if self.run_id is None else self._store.pages(self._experiment_id, self.run_id)
 
     def start(self, identity: RunIdentity, config: Mapping[str, Any], folder: Path, resume: bool) -> None:
@@ -132,8 +132,8 @@ class MLflowTracker(Tracker):
         from mlflow.data.huggingface_dataset import from_huggingface
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # MLflow guesses at columns that it cannot describe, aloud
-            # A few rows tell the columns; of all of them MLflow would read each number, which takes seconds.
+            warnings.simplefilter("ignore")  # MLflow warns about columns that it cannot describe
+            # A few rows show the columns; of all rows MLflow would read each number, which takes seconds.
             few, place = rows.select(range(min(len(rows), 20))), None if source is None else str(source)
             described = from_huggingface(few, name=name, digest=fingerprint[:12], source=place).to_dict()
         described["profile"] = json.dumps(json.loads(described["profile"]) | {"num_rows": len(rows)})
@@ -155,12 +155,12 @@ class MLflowTracker(Tracker):
         self._outbox.put(lambda: self._client.log_artifact(self.run_id, str(path), folder or None))
 
     def log_evaluation(self, evaluation: Evaluation, *, memory: int | None, name: str = EVALUATION) -> None:
-        """Record episodes as traces: one conversation each, one span per action with what the policy saw.
+        """Record episodes as traces: one conversation each, one span per action with the messages that the policy saw.
 
         Args:
             evaluation: the episodes; at most `max_traces` of them are recorded.
-            memory: how many of the last turns the policy was shown; `None` for all.
-            name: what the episodes are for; a session of traces has this name after the run's.
+            memory: the number of last turns that the policy was shown; `None` for all.
+            name: the purpose of the episodes; the name of their session of traces ends with it.
         """
         import mlflow
 
@@ -188,17 +188,17 @@ class MLflowTracker(Tracker):
         self._is_away = not self._outbox.flush(PATIENCE)
 
     def finish(self, status: Status) -> None:
-        """End the run in MLflow with the status that it deserves."""
+        """End the run in MLflow with its status."""
         ended = self.status is not None
         super().finish(status)
         if ended or self.status is None:
             return
-        said = self.status
-        if said == "interrupted":  # which MLflow shows as "Killed"
+        ending = self.status
+        if ending == "interrupted":  # which MLflow shows as "Killed"
             self.log_note("Interrupted. The same command with `resume=true` continues it.")
-        self._outbox.put(lambda: self._client.set_tag(self.run_id, "status", said))
-        self._outbox.put(lambda: self._client.set_terminated(self.run_id, STATUS[said]))
-        patience = BRIEF if said == "interrupted" else PATIENCE
+        self._outbox.put(lambda: self._client.set_tag(self.run_id, "status", ending))
+        self._outbox.put(lambda: self._client.set_terminated(self.run_id, STATUS[ending]))
+        patience = BRIEF if ending == "interrupted" else PATIENCE
         if self._is_away or not self._outbox.flush(patience):
             print(
                 f"MLflow did not answer for {patience:.0f} s, so run {self.run_id} is incomplete there. All of it is "
@@ -235,7 +235,7 @@ class MLflowTracker(Tracker):
 
 
 def _is_final(error: Exception) -> bool:
-    """Tell whether an error would come again: a mistake, and not an MLflow that is away or busy."""
+    """Return whether an error would come again: a mistake, as opposed to an MLflow that is away or busy."""
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):

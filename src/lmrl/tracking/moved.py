@@ -1,6 +1,6 @@
-"""Lets an MLflow database move with its project: what it says about files follows it to another folder.
+"""Let an MLflow database move with its project: its addresses of files follow it to another folder.
 
-MLflow writes down absolute addresses. In a copied or moved project they would lead into the old folder, and new runs
+MLflow stores absolute addresses. In a copied or moved project they would lead into the old folder, and new runs
 would be written there.
 """
 
@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 HOME_TAG = "lmrl.database"
-"""The tag of an experiment that says where its database was when it was last opened."""
+"""The tag of an experiment with the path of its database when it was last opened."""
 _ADDRESSES = (
     ("experiments", "artifact_location", "1"),
     ("runs", "artifact_uri", "1"),

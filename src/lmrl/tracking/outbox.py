@@ -1,4 +1,4 @@
-"""Sends what a run records, in the background and in order; while the receiver is away, training goes on."""
+"""Send the records of a run in the background and in order; training continues while the receiver is away."""
 
 import queue
 import sys
@@ -12,12 +12,12 @@ _FIRST, _LONGEST = 0.5, 15.0  # seconds between attempts: doubled from the first
 class Outbox:
     """A queue of things to send, and the thread that sends them.
 
-    An error that repeating cannot mend (`is_final`) is told, and what caused it is dropped. After any other one the
-    thing is sent again until it is received. The thread ends with the process: `flush` waits for it.
+    An error that repetition cannot fix (`is_final`) is reported, and its cause is dropped. After any other error the
+    same thing is sent again until it is received. The thread ends with the process: `flush` waits for it.
 
     Args:
         receiver: who receives, for people.
-        is_final: tells whether an error will come again however often one tries.
+        is_final: returns whether an error will come again however often one tries.
     """
 
     def __init__(self, receiver: str, *, is_final: Callable[[Exception], bool]) -> None:
@@ -27,7 +27,7 @@ class Outbox:
         self._give_up = threading.Event()
         self._began = 0.0
         self.refused: list[str] = []
-        """What was not received for good, and why."""
+        """The reasons for which things were refused for good."""
 
     def put(self, work: Callable[[], object]) -> None:
         """Send something, after all that was put before."""
@@ -37,10 +37,10 @@ class Outbox:
             self._thread.start()
 
     def flush(self, patience: float) -> bool:
-        """Wait until everything is sent, and tell whether it is.
+        """Wait until everything is sent, and return whether it is.
 
         Args:
-            patience: seconds without any success after which waiting ends; what is left is dropped.
+            patience: seconds without any success after which waiting ends; the rest is dropped.
         """
         left, latest = self._waiting.unfinished_tasks, time.monotonic()
         while left:
@@ -67,7 +67,7 @@ class Outbox:
         while not self._give_up.is_set():
             try:
                 work()
-            except Exception as error:  # the libraries behind raise whatever they like
+            except Exception as error:  # the libraries behind raise errors of any class
                 cause = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
                 if self._is_final(error):
                     self.refused.append(cause)
@@ -76,7 +76,7 @@ class Outbox:
                 if not is_away:
                     is_away, self._began = True, time.monotonic()
                     print(
-                        f"{self.receiver} does not answer; the run goes on, and sends later ({cause})", file=sys.stderr
+                        f"{self.receiver} does not answer; the run continues and sends later ({cause})", file=sys.stderr
                     )
                 self._give_up.wait(pause)
                 pause = min(2 * pause, _LONGEST)

@@ -1,4 +1,4 @@
-"""Where MLflow keeps runs: an SQLite file, made by one process at a time, or a server. Knows nothing of training."""
+"""Where MLflow keeps runs: an SQLite file, made by one process at a time, or a server. Does not depend on training."""
 
 import base64
 import json
@@ -23,8 +23,8 @@ SQLITE = "sqlite:///"
 COMMAND = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1"
 """Starts MLflow's interface, without the processes that it starts for language models as judges."""
 VIEW = "methods"
-"""The name of a ready view of each experiment: `&viewStateShareKey=methods` behind the experiment's address."""
-_KIND = "?workflowType=machine_learning"  # else the interface shows what belongs to chat applications
+"""The name of a ready view of each experiment: `&viewStateShareKey=methods` after the experiment's address."""
+_KIND = "?workflowType=machine_learning"  # else the interface shows the view for chat applications
 _PASSWORD = re.compile(r":[^:@/]+@")
 PARENT = "LMRL_PARENT_RUN"
 """The environment variable in which the job of a sweep finds the sweep's own run."""
@@ -40,18 +40,18 @@ ENVIRONMENT = {
     # With more, one thread that writes spans and one that writes a trace both create the trace, and after ten such
     # conflicts MLflow drops the spans, with a warning (3.17.2, `SqlAlchemyStore.log_spans`).
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS": "1",
-    # A server that is away is asked again by the run's outbox, which says so; MLflow's own repetitions are silent.
+    # A server that is away is asked again by the run's outbox, which prints it; MLflow's own repetitions are silent.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-"""What MLflow reads when it is imported, unless the user has set it."""
+"""Environment variables that MLflow reads when it is imported, unless the user has set them."""
 _ALWAYS = {
     # Else traces get their ids from the generator that a run seeds: runs of one seed would take each other's episodes,
-    # and MLflow's draws, in a thread of its own, would change what others draw.
+    # and MLflow's draws, in a thread of its own, would change the numbers that others draw.
     "MLFLOW_TRACE_USE_ISOLATED_RANDOM_ID_GENERATOR": "true",
 }
-"""The same, whatever the user has set."""
+"""Further variables, which replace those of the user."""
 
 
 # Here and not in a function: MLflow reads them when it is imported, which every module that uses it does on its own.
@@ -66,12 +66,13 @@ def reader(tracking_uri: str) -> Any:
     Raises:
         FileNotFoundError: there is no such SQLite file; MLflow would make one.
     """
-    if tracking_uri.startswith(SQLITE):
-        database = Path(tracking_uri.removeprefix(SQLITE)).resolve()
-        if not database.exists():
-            raise FileNotFoundError(f"there is no file {tracking_uri.removeprefix(SQLITE)}")
-        follow(database)
-        tracking_uri = sqlite_uri(database)  # MLflow keeps connections by address, whatever the working folder is
+    if (file := sqlite_file(tracking_uri)) is not None:
+        if not file.exists():
+            raise FileNotFoundError(f"there is no file {file}")
+        follow(file.resolve())
+        tracking_uri = sqlite_uri(
+            file.resolve()
+        )  # MLflow keeps connections by address, independent of the working folder
     return connect(tracking_uri)
 
 
@@ -98,17 +99,15 @@ class Store:
             raise ValueError(f"MLflow no longer keeps runs in plain folders; use sqlite:///FILE, not {tracking_uri!r}")
         if tracking_uri.startswith(("http://", "https://")):
             return cls(tracking_uri, None)
-        place = Path(artifacts).resolve()
-        if not tracking_uri.startswith(SQLITE):
-            return cls(tracking_uri, place)
-        return cls(sqlite_uri(Path(tracking_uri.removeprefix(SQLITE)).resolve()), place)
+        file = sqlite_file(tracking_uri)
+        return cls(tracking_uri if file is None else sqlite_uri(file.resolve()), Path(artifacts).resolve())
 
     def open(self, experiment: str, note: Callable[[str], str] | None = None) -> tuple[Any, str]:
         """Connect, and find or create an experiment.
 
         Args:
             experiment: its name.
-            note: makes from its id what people read above its runs, where nothing is said yet.
+            note: makes the experiment's description from its ID, if it has none yet.
 
         Returns:
             MLflow's client, and the experiment's id.
@@ -124,7 +123,7 @@ class Store:
             return self._open(experiment, note)
 
     def pages(self, experiment_id: str, run_id: str) -> dict[str, str]:
-        """Return what to type, and what to open then, to see a run and to compare it with the task's other ones."""
+        """Return the command and the addresses that show a run and compare it with others of the task."""
         runs, kind = f"/#/experiments/{experiment_id}/runs", _KIND
         home, command = self.tracking_uri.rstrip("/"), {}
         if self.artifacts is not None:
@@ -142,12 +141,12 @@ class Store:
     @property
     def _database(self) -> Path | None:
         """The SQLite file. `None`: another kind of store."""
-        is_file = self.tracking_uri.startswith(SQLITE)
-        return Path(unquote(self.tracking_uri.removeprefix(SQLITE))) if is_file else None
+        file = sqlite_file(self.tracking_uri)
+        return None if file is None else Path(unquote(str(file)))
 
     def _open(self, experiment: str, note: Callable[[str], str] | None) -> tuple[Any, str]:
         """Connect while no other process creates the database."""
-        # It would announce at the end of the program that it flushes what has been flushed.
+        # It would announce a flush of its empty queue at the end of the program.
         logging.getLogger("mlflow.tracing.export.async_export_queue").setLevel(logging.WARNING)
         client = connect(self.tracking_uri)
         found = client.get_experiment_by_name(experiment)
@@ -155,7 +154,7 @@ class Store:
             found = client.get_experiment(self._create(client, experiment))
         elif found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
-        # A sweep may have made the experiment, whose own run does not know what the task is.
+        # A sweep may have made the experiment, whose own run has no description of the task.
         if note is not None and NOTE_TAG not in found.tags:
             client.set_experiment_tag(found.experiment_id, NOTE_TAG, note(found.experiment_id))
         return client, found.experiment_id
@@ -177,6 +176,11 @@ def view_link(experiment_id: str) -> str:
     return f"#/experiments/{experiment_id}/runs{_KIND}&viewStateShareKey={VIEW}"
 
 
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """Return the SQLite file of an address, as the address writes it. `None`: another kind of store."""
+    return Path(tracking_uri.removeprefix(SQLITE)) if tracking_uri.startswith(SQLITE) else None
+
+
 def sqlite_uri(database: Path) -> str:
     """Return the address of an SQLite file; SQLAlchemy takes `%` and `?` in it for something else."""
     return SQLITE + str(database).replace("%", "%25").replace("?", "%3F")
@@ -191,8 +195,8 @@ def connect(tracking_uri: str) -> Any:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri)
-    named = Path(tracking_uri.removeprefix(SQLITE))
-    if tracking_uri.startswith(SQLITE) and named != Path(unquote(str(named))):
+    named = sqlite_file(tracking_uri)
+    if named is not None and named != Path(unquote(str(named))):
         client.search_experiments(max_results=1)
         # MLflow 3.17.2 also makes a folder of the name that only SQLAlchemy understands.
         with suppress(OSError):

@@ -17,7 +17,8 @@ from hydra.utils import instantiate
 
 from lmrl.coverage.__main__ import main as coverage
 from lmrl.coverage.questions import heard
-from lmrl.data.generate import Recipe, load_or_generate
+from lmrl.data.generate import load_or_generate
+from lmrl.data.recipe import Recipe
 from lmrl.data.store import Summary
 from lmrl.envs.core import Dialogue
 from lmrl.partners.prompt import PartnerPrompt, Situation

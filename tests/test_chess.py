@@ -25,7 +25,8 @@ from hydra.utils import instantiate
 
 from lmrl.config.checks import changed_env
 from lmrl.data import store
-from lmrl.data.generate import Recipe, load_or_generate
+from lmrl.data.generate import load_or_generate
+from lmrl.data.recipe import Recipe
 from lmrl.evaluation import evaluation_starts
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.rollout import Start, rollout
@@ -635,7 +636,7 @@ def test_statistics_tell_who_moved(endgames: RandomizedEndgames, tmp_path: Path)
     engine = sum(trajectory.info["engine_moves"] for trajectory in data.trajectories)
     assert data.statistics["engine_move_share"] == pytest.approx(engine / moves)
     assert 0 < data.statistics["unique_state_share"] <= 1
-    assert data.recipe["chess"]["opponent"] == {"name": "depth1", "elo": 1350}
+    assert data.recipe["game"]["opponent"] == {"name": "depth1", "elo": 1350}
 
 
 @pytest.mark.parametrize(
@@ -664,7 +665,7 @@ def test_configuration_makes_everything(task: str, tmp_path: Path) -> None:
     env = instantiate(cfg.env)()
     assert data.task == cfg.name == task
     assert len(data.trajectories) == 2
-    assert env.settings == data.recipe["chess"]
+    assert env.settings == data.recipe["game"]
     assert (cfg.memory, cfg.env.opponent, cfg.evaluation.env.opponent) == (1, "depth1", "reference")
     for name in ("random", "expert"):
         env.reset(seed=0)

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from lmrl.data import store
 from lmrl.data.filters import Successful, TopFraction
-from lmrl.data.generate import Recipe, folder_of, generate, load_or_generate
+from lmrl.data.generate import folder_of, generate, load_or_generate
+from lmrl.data.recipe import Recipe
 from lmrl.data.rows import FEATURES, RowError, from_row, to_row
 from lmrl.data.statistics import Summary
 from lmrl.envs.core import TextEnv
@@ -41,7 +42,7 @@ BEST = optimal_values(DOUBLE_T)
 
 @pytest.fixture(scope="module")
 def recipe() -> SubMazeRecipe:
-    return SubMazeRecipe(env=Maze, task="maze")
+    return SubMazeRecipe(env=Maze, task="maze", trajectories=1240)
 
 
 @pytest.fixture(scope="module")
@@ -624,8 +625,8 @@ def test_configuration_makes_the_data(task: str, memory: int, describe: str, tmp
     assert data.task == cfg.task.name == task
     assert len(data.trajectories) == 20
     assert data.folder.parent == tmp_path
-    assert data.recipe["maze"]["describe"] == describe
-    assert instantiate(cfg.task.env)().settings == data.recipe["maze"]
+    assert data.recipe["game"]["describe"] == describe
+    assert instantiate(cfg.task.env)().settings == data.recipe["game"]
     assert (cfg.task.memory, cfg.task.gamma, cfg.task.max_new_tokens, cfg.task.evaluation.repeats) == (
         memory,
         0.99,

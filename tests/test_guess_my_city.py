@@ -13,7 +13,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from lmrl.coverage.__main__ import main as coverage
-from lmrl.data.generate import Recipe, load_or_generate
+from lmrl.data.generate import load_or_generate
+from lmrl.data.recipe import Recipe
 from lmrl.data.statistics import Summary
 from lmrl.envs.core import PRINTABLE, Dialogue
 from lmrl.policies.core import Action, Policy, Request

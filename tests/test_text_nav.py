@@ -417,7 +417,7 @@ def test_legal_actions_are_the_ones_shown() -> None:
 
 @pytest.fixture(scope="module")
 def recipe() -> HalfwayRecipe:
-    return HalfwayRecipe(env=TextNav, task="text_nav")
+    return HalfwayRecipe(env=TextNav, task="text_nav", trajectories=2500)
 
 
 @pytest.fixture(scope="module")
@@ -487,12 +487,12 @@ def test_data_are_what_the_environment_says(episodes: list[Trajectory]) -> None:
 
 
 def test_episodes_depend_on_nothing_but_seed_and_index(recipe: HalfwayRecipe, episodes: list[Trajectory]) -> None:
-    again = pickle.loads(pickle.dumps(HalfwayRecipe(env=TextNav, task="text_nav")))
+    again = pickle.loads(pickle.dumps(HalfwayRecipe(env=TextNav, task="text_nav", trajectories=2500)))
     assert [again.play(index) for index in (77, 3)] == [episodes[77], episodes[3]]
     assert HalfwayRecipe(env=TextNav, task="text_nav", seed=1).play(3) != episodes[3]
     part = HalfwayRecipe(env=Partial, task="text_nav_po")
     assert [turn.text for turn in part.play(3).turns[1::2]] == [turn.text for turn in episodes[3].turns[1::2]]
-    assert part.settings()["env"] == {"display_location": False, "display_inventory": False, "max_steps": 15}
+    assert part.settings()["game"] == {"display_location": False, "display_inventory": False, "max_steps": 15}
 
 
 def test_stored_data_come_back_byte_for_byte(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 
 from lmrl.coverage.__main__ import main as coverage
 from lmrl.coverage.questions import Asked, heard, questions
-from lmrl.data.generate import Recipe, load_or_generate
+from lmrl.data.generate import load_or_generate
+from lmrl.data.recipe import Recipe
 from lmrl.envs.core import Dialogue
 from lmrl.envs.tables import rows
 from lmrl.partners.prompt import PartnerPrompt, Situation

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmrl.data.filters import Successful
-from lmrl.data.generate import Recipe, load_or_generate
+from lmrl.data.generate import load_or_generate
+from lmrl.data.recipe import Recipe
 from lmrl.data.store import Summary
 from lmrl.envs.sets import member, members
 from lmrl.policies.core import Policy, Request
@@ -483,7 +484,7 @@ def test_configuration_makes_the_task(compose: Callable, tmp_path: Path) -> None
     data = instantiate(cfg.task.dataset, progress=False)()
     env = instantiate(cfg.task.env)()
     assert data.trajectories == [small().play(index) for index in range(20)]
-    assert data.recipe["wordle"] | {"bad_word_reward": -1.0} == env.settings == Wordle().settings
+    assert data.recipe["game"] | {"bad_word_reward": -1.0} == env.settings == Wordle().settings
     assert data.recipe["prob_smart"] == 1 / 3
     assert isinstance(instantiate(cfg.algo.datamodule.filter), Successful)
     assert cfg.algo.module.least_return == 0

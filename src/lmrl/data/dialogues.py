@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lmrl.config.signatures import suggest
-from lmrl.data.generate import Recipe
 from lmrl.data.outside import DamagedError, short
 from lmrl.data.published import Place, PublishedFile, flag, listed, number, text
+from lmrl.data.recipe import Recipe
 from lmrl.data.rows import FEATURES, OWN_LABELS, ROLES, LabelledTrajectory, RowError, from_row
 from lmrl.text.trajectory import Trajectory, Turn
 

@@ -1,9 +1,9 @@
 """Where a task's offline data come from: read if they are on disk, otherwise made by the task's recipe, once."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from filelock import FileLock
 from rich.console import Console
@@ -13,35 +13,8 @@ from lmrl.config.checks import ConfigError
 from lmrl.config.types import Number, PathText, Processes
 from lmrl.data import store
 from lmrl.data.parallel import processes_for, save_shards
+from lmrl.data.recipe import Recipe
 from lmrl.data.store import Dataset
-from lmrl.text.trajectory import Trajectory
-
-
-@runtime_checkable
-class Recipe(Protocol):
-    """Makes the offline data of a task; each task brings its own, named by `dataset.recipe` in its YAML file."""
-
-    task: str
-    """The task's name, stored with the data."""
-    policy: str
-    """A name for who plays."""
-    env_version: str
-
-    def settings(self) -> Mapping[str, Any]:
-        """Return everything that decides what the data are, the seed too, as JSON values."""
-        ...
-
-    def __len__(self) -> int:
-        """Return how many episodes there are."""
-        ...
-
-    def __iter__(self) -> Iterator[Trajectory]:
-        """Make the episodes, the same ones each time."""
-        ...
-
-    def statistics(self, trajectories: Iterable[Trajectory]) -> Mapping[str, int | float]:
-        """Return what is worth knowing of the data beside lengths, returns and successes; may be empty."""
-        ...
 
 
 def loader_of(task: Any) -> Callable[[], Dataset]:

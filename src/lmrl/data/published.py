@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lmrl.data.generate import Recipe
 from lmrl.data.outside import DamagedError, refuse, short, syntax_only
+from lmrl.data.recipe import Recipe
 from lmrl.data.rows import flaw
 from lmrl.text.trajectory import Trajectory
 

@@ -6,8 +6,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from lmrl.data.generate import Recipe
 from lmrl.data.published import DamagedError, Entry, Place, PublishedArray, flag, listed, number, short, text
+from lmrl.data.recipe import Recipe
 from lmrl.tasks.car_dealer.env import OPENING
 from lmrl.tasks.car_dealer.partner import read_decision
 from lmrl.tasks.car_dealer.profile import REJECTS, REWARDS, loss_reward, sale_reward

@@ -1,13 +1,12 @@
 """The behaviour data of end games: a strong player who moves at random now and then (arXiv 2311.18232, C.5)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from lmrl.config.types import Count, PositiveCount, checked
-from lmrl.data.games import game_of
-from lmrl.envs.core import TextEnv
+from lmrl.config.types import PositiveCount, checked
+from lmrl.data.recipe import GameRecipe
 from lmrl.policies.core import Request
 from lmrl.tasks.chess.engine import shared_engines
 from lmrl.tasks.chess.env import Chess, RandomMover
@@ -18,7 +17,7 @@ from lmrl.tasks.chess.search import Search
 from lmrl.text.trajectory import Trajectory, Turn
 
 
-class RandomizedEndgames:
+class RandomizedEndgames(GameRecipe):
     """Plays end games in which White makes a random legal move with probability epsilon, else Stockfish's.
 
     Epsilon is drawn evenly from [0, 1) for each game. Stockfish plays at full strength to a fixed depth, and remembers
@@ -26,63 +25,42 @@ class RandomizedEndgames:
     repeatable opponent (any but `reference`) the data depend on the seed alone.
 
     Args:
-        env: builds the end games.
-        task: the name that is stored with the data.
-        trajectories: how many games there are, images too.
-        seed: seed of everything.
         depth: how far Stockfish looks, in half-moves.
         max_moves: turns after which a recording is cut off, if the environment does not end the game earlier.
         episodes_per_start: how many games in a row begin with the same position, for methods that compare such games.
         images: how many images of each game are stored in a row, from 1 (the game alone) to 8: without pawns, a turned
             or mirrored game is as good as another one, and needs no engine.
+        common: see `GameRecipe`.
     """
 
-    policy = "stockfish-and-random"
-    version = 1
-    """Changes whenever the same arguments give other data."""
+    game_class, policy = Chess, "stockfish-and-random"
 
     @checked
     def __init__(
         self,
         *,
-        env: Callable[[], TextEnv],
-        task: str,
-        trajectories: PositiveCount = 4_000,
-        seed: Count = 0,
         depth: PositiveCount = 8,
         max_moves: PositiveCount = 100,
         episodes_per_start: PositiveCount = 1,
         images: PositiveCount = 1,
+        **common: Any,
     ) -> None:
-        game = game_of(env, Chess)
+        super().__init__(**common)
         if images > IMAGES:
             raise ValueError(f"endgames data: images must be from 1 to {IMAGES}, got {images}")
-        self.task, self.env_version = task, game.version
-        self._game, self._trajectories, self._seed, self._depth = game, trajectories, seed, depth
-        self._max_moves, self._episodes_per_start = min(max_moves, game.max_moves), episodes_per_start
-        self._images = images
+        self._depth, self._max_moves = depth, min(max_moves, self.game.max_moves)
+        self._episodes_per_start, self._images = episodes_per_start, images
         self._played: tuple[int, Trajectory] | None = None
         self._random = RandomMover()
 
-    def settings(self) -> Mapping[str, Any]:
-        """Return everything that decides what the data are."""
+    def options(self) -> Mapping[str, Any]:
+        """Return the recipe's own arguments."""
         return {
-            "recipe": "lmrl.tasks.chess.endgames.RandomizedEndgames",
-            "version": self.version,
-            "chess": dict(self._game.settings),
-            "trajectories": self._trajectories,
-            "seed": self._seed,
             "depth": self._depth,
             "max_moves": self._max_moves,
             "episodes_per_start": self._episodes_per_start,
             "images": self._images,
         }
-
-    def __len__(self) -> int:
-        return self._trajectories
-
-    def __iter__(self) -> Iterator[Trajectory]:
-        return (self.play(index) for index in range(self._trajectories))
 
     def play(self, index: int) -> Trajectory:
         """Play one game; with a repeatable opponent it depends on the seed and its index only."""
@@ -93,10 +71,10 @@ class RandomizedEndgames:
 
     def _play(self, index: int) -> Trajectory:
         """Play the game with this number."""
-        seed = game_seed(self._seed, index // self._episodes_per_start)
-        chance = np.random.default_rng([self._seed, 1, index])
+        seed = game_seed(self.seed, index // self._episodes_per_start)
+        chance = np.random.default_rng([self.seed, 1, index])
         # White's engine belongs to this game alone until its end, so that what it remembers is repeatable.
-        engines = shared_engines(self._game.partner.path, processes=1, hash_megabytes=1, purpose="end games of data")
+        engines = shared_engines(self.game.partner.path, processes=1, hash_megabytes=1, purpose="end games of data")
         engines.new_game()
         epsilon = float(chance.random())
         info: dict[str, Any] = {"epsilon": epsilon, "engine_moves": 0}
@@ -110,7 +88,7 @@ class RandomizedEndgames:
             (answer,) = engines.ask([board.fen()], Search(depth=self._depth, remembers=True))
             return move_text(board, Move.from_uci(answer[0].move))
 
-        return play_game(self._game, seed, choose, info, max_moves=self._max_moves)
+        return play_game(self.game, seed, choose, info, max_moves=self._max_moves)
 
     def statistics(self, trajectories: Iterable[Trajectory]) -> dict[str, int | float]:
         """Return the statistics of the games, and what share of the moves the engine made, if that is known."""

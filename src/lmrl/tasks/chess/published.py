@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from lmrl.config.types import PositiveCount
-from lmrl.data.generate import Recipe
 from lmrl.data.published import DamagedError, Place, PublishedFile, flag, short, step, text
+from lmrl.data.recipe import Recipe
 from lmrl.tasks.chess.env import ILLEGAL_REWARD
 from lmrl.tasks.chess.positions import Board, Move, move_text, read_move, read_state, state_text
 from lmrl.text.trajectory import Trajectory, Turn

@@ -1,19 +1,18 @@
 """The behaviour data of whole games: Stockfish of many strengths against the opponent (arXiv 2311.18232, C.4)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from lmrl.config.types import Count, PositiveCount, checked
-from lmrl.data.games import game_of
-from lmrl.envs.core import TextEnv
+from lmrl.data.recipe import GameRecipe
 from lmrl.policies.core import Request
 from lmrl.tasks.chess.env import Chess, EnginePlayer
 from lmrl.text.trajectory import Trajectory, Turn
 
 
-class EngineGames:
+class EngineGames(GameRecipe):
     """Plays games of Stockfish, as White, against the environment's opponent.
 
     White's Elo is drawn evenly from [`elo_low`, `elo_high`] for every `games_per_elo` games. What is below 1350 plays
@@ -23,66 +22,36 @@ class EngineGames:
     on the seed alone. With `reference` both think for 100 ms per move, as published, and no two runs agree.
 
     Args:
-        env: builds the game; its opponent is `depth1` or `reference`, and White plays in the same way.
-        task: the name that is stored with the data.
-        trajectories: how many games there are.
-        seed: seed of everything.
         elo_low: lower end of White's Elo.
         elo_high: upper end of White's Elo.
         games_per_elo: games between two draws of White's Elo.
+        common: see `GameRecipe`.
     """
 
-    policy = "stockfish"
-    version = 1
-    """Changes whenever the same arguments give other data."""
+    game_class, policy = Chess, "stockfish"
 
     @checked
     def __init__(
-        self,
-        *,
-        env: Callable[[], TextEnv],
-        task: str,
-        trajectories: PositiveCount = 2_000,
-        seed: Count = 0,
-        elo_low: Count = 800,
-        elo_high: Count = 1600,
-        games_per_elo: PositiveCount = 100,
+        self, *, elo_low: Count = 800, elo_high: Count = 1600, games_per_elo: PositiveCount = 100, **common: Any
     ) -> None:
+        super().__init__(**common)
         if elo_low > elo_high:
             raise ValueError(f"chess data: elo_low must be at most elo_high, got {elo_low} and {elo_high}")
-        self._game = game_of(env, Chess)
-        self._kind: Any = self._game.partner.strength.name
+        self._kind: Any = self.game.partner.strength.name
         if self._kind not in ("depth1", "reference"):
             raise ValueError(f"chess data: the opponent must be depth1 or reference, got {self._kind!r}")
-        self.task, self.env_version = task, self._game.version
-        self._trajectories, self._seed = trajectories, seed
         self._elo_low, self._elo_high, self._games_per_elo = elo_low, elo_high, games_per_elo
 
-    def settings(self) -> Mapping[str, Any]:
-        """Return everything that decides what the data are."""
-        return {
-            "recipe": "lmrl.tasks.chess.recipe.EngineGames",
-            "version": self.version,
-            "chess": dict(self._game.settings),
-            "trajectories": self._trajectories,
-            "seed": self._seed,
-            "elo_low": self._elo_low,
-            "elo_high": self._elo_high,
-            "games_per_elo": self._games_per_elo,
-        }
-
-    def __len__(self) -> int:
-        return self._trajectories
-
-    def __iter__(self) -> Iterator[Trajectory]:
-        return (self.play(index) for index in range(self._trajectories))
+    def options(self) -> Mapping[str, Any]:
+        """Return the recipe's own arguments."""
+        return {"elo_low": self._elo_low, "elo_high": self._elo_high, "games_per_elo": self._games_per_elo}
 
     def play(self, index: int) -> Trajectory:
         """Play one game; with the opponent `depth1` it depends on the seed and its index only."""
-        draws = np.random.default_rng([self._seed, index // self._games_per_elo])
+        draws = np.random.default_rng([self.seed, index // self._games_per_elo])
         elo = int(draws.integers(self._elo_low, self._elo_high, endpoint=True))
-        seed = game_seed(self._seed, index)
-        black = self._game.partner
+        seed = game_seed(self.seed, index)
+        black = self.game.partner
         white = EnginePlayer(
             strength=self._kind,
             elo=elo,
@@ -91,7 +60,7 @@ class EngineGames:
             processes=black.processes,
         )
         return play_game(
-            self._game,
+            self.game,
             seed,
             lambda text, turn: white.act([Request((Turn(text, is_action=False),), seed=seed, turn=turn)])[0].text,
             {"elo": elo},

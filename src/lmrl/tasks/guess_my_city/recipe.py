@@ -1,13 +1,12 @@
 """Offline data of Guess My City: casual players who guess at the end, and some who know what they want."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from lmrl.config.types import Count, PositiveCount, Share, checked
-from lmrl.data.games import game_of
-from lmrl.envs.core import TextEnv
+from lmrl.config.types import Share, checked
+from lmrl.data.recipe import GameRecipe
 from lmrl.policies.core import Policy
 from lmrl.rollout import Start, rollout
 from lmrl.tasks.guess_my_city.cities import cities
@@ -21,7 +20,7 @@ ANCHOR_GAMES = 2
 """Games with each city, from which the mean returns of expert and random player are computed."""
 
 
-class MixedQuestioners:
+class MixedQuestioners(GameRecipe):
     """Plays the behaviour policy of the data: two kinds of questioners, in the real environment.
 
     A casual player asks what comes to mind, but nothing twice, takes an answer into account with probability
@@ -30,75 +29,42 @@ class MixedQuestioners:
     likeliest city as soon as it is as likely as not, or with the last question.
 
     Args:
-        env: builds the game; its partner must be the embedded citizen.
-        task: the name that is stored with the data.
-        trajectories: how many games there are.
-        seed: seed of everything.
         skilled: probability that a game's player is skilled.
         attention: probability that a casual player takes an answer into account.
         prob_smart: probability that a skilled player asks the most informative question.
-
-    Raises:
-        ValueError: an argument is out of its range, or `env` builds another game.
+        common: see `GameRecipe`.
     """
 
-    policy = "mixed questioners"
-    version = 1
-    """Changes whenever the same arguments give other data."""
+    game_class, policy = GuessMyCity, "mixed questioners"
 
     @checked
     def __init__(
-        self,
-        *,
-        env: Callable[[], TextEnv],
-        task: str,
-        trajectories: PositiveCount = 20_000,
-        seed: Count = 0,
-        skilled: Share = 0.042,
-        attention: Share = 0.27,
-        prob_smart: Share = 0.5,
+        self, *, skilled: Share = 0.042, attention: Share = 0.27, prob_smart: Share = 0.5, **common: Any
     ) -> None:
-        game = game_of(env, GuessMyCity)
-        if not isinstance(game.partner, EmbeddedCitizen):
+        super().__init__(**common)
+        if not isinstance(self.game.partner, EmbeddedCitizen):
             raise ValueError(
                 "guess_my_city data: data are made with the embedded citizen, not with a "
-                f"{type(game.partner).__name__}: set task.dataset.recipe.env.partner to null"
+                f"{type(self.game.partner).__name__}: set task.dataset.recipe.env.partner to null"
             )
-        self.task, self.env_version = task, game.version
-        self._game, self._trajectories, self._seed = game, trajectories, seed
         self._skilled, self._attention, self._prob_smart = skilled, attention, prob_smart
 
-    def settings(self) -> Mapping[str, Any]:
-        """Return everything that decides what the data are."""
-        return {
-            "recipe": "lmrl.tasks.guess_my_city.recipe.MixedQuestioners",
-            "version": self.version,
-            "guess_my_city": dict(self._game.settings),
-            "trajectories": self._trajectories,
-            "seed": self._seed,
-            "skilled": self._skilled,
-            "attention": self._attention,
-            "prob_smart": self._prob_smart,
-        }
-
-    def __len__(self) -> int:
-        return self._trajectories
-
-    def __iter__(self) -> Iterator[Trajectory]:
-        return (self.play(index) for index in range(self._trajectories))
+    def options(self) -> Mapping[str, Any]:
+        """Return the recipe's own arguments."""
+        return {"skilled": self._skilled, "attention": self._attention, "prob_smart": self._prob_smart}
 
     def play(self, index: int) -> Trajectory:
         """Play one game; it depends on the seed and its index only. Cities take turns, so all are equally often."""
-        chance = np.random.default_rng([self._seed, index])
+        chance = np.random.default_rng([self.seed, index])
         is_skilled = chance.random() < self._skilled
-        player = _Player(chance, is_skilled, self._attention, self._prob_smart, self._game.yes_no_only)
+        player = _Player(chance, is_skilled, self._attention, self._prob_smart, self.game.yes_no_only)
         city = cities()[index % len(cities())].name
-        seed = int(np.random.SeedSequence([self._seed, 0, index]).generate_state(1)[0])
-        observation, _ = self._game.reset(seed=seed, options={"city": city})
+        seed = int(np.random.SeedSequence([self.seed, 0, index]).generate_state(1)[0])
+        observation, _ = self.game.reset(seed=seed, options={"city": city})
         turns, is_over, info = [Turn(observation, is_action=False)], False, {}
         while not is_over:
             question = player.say(len(turns) // 2)
-            observation, reward, is_over, _, info = self._game.step(question)
+            observation, reward, is_over, _, info = self.game.step(question)
             player.hear(question, observation)
             turns += [Turn(question, is_action=True, reward=reward), Turn(observation, is_action=False)]
         facts = {"success": info["success"], "city": city, "player": "skilled" if player.is_skilled else "casual"}
@@ -106,9 +72,9 @@ class MixedQuestioners:
 
     def statistics(self, trajectories: Iterable[Trajectory]) -> dict[str, int | float]:  # noqa: ARG002 - of any recipe
         """Return the mean returns of the random and the expert player, over all cities, always the same."""
-        yes_no_only = self._game.yes_no_only
+        yes_no_only = self.game.yes_no_only
         players: dict[str, Policy] = {"random": RandomPlayer(), "expert": ExpertPlayer(yes_no_only=yes_no_only)}
-        starts = [Start(seed, options) for seed, options in enumerate([*self._game.evaluation_starts()] * ANCHOR_GAMES)]
+        starts = [Start(seed, options) for seed, options in enumerate([*self.game.evaluation_starts()] * ANCHOR_GAMES)]
 
         def mean(player: Policy) -> float:
             played = rollout(lambda: GuessMyCity(yes_no_only=yes_no_only), player, starts, memory=None)

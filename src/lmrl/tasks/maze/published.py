@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from lmrl.config.types import Number
-from lmrl.data.generate import Recipe
 from lmrl.data.published import DamagedError, Place, PublishedFile, flag, listed, number, short, step, text
+from lmrl.data.recipe import Recipe
 from lmrl.text.trajectory import Trajectory, Turn
 
 

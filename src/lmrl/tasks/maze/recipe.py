@@ -3,15 +3,14 @@
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lmrl.config.types import Count, PositiveCount, Share, checked
-from lmrl.data.games import game_of
-from lmrl.envs.core import TextEnv
+from lmrl.config.types import PositiveCount, Share, checked
+from lmrl.data.recipe import GameRecipe
 from lmrl.tasks.maze.env import TIME_OUT_REWARD, Maze, Rewards, optimal_values, read_position
 from lmrl.tasks.maze.grid import MOVES, Cell, Layout
 from lmrl.text.trajectory import Trajectory, Turn
@@ -65,7 +64,7 @@ def _neighbours(layout: Layout, cell: Cell) -> set[Cell]:
     return set(layout.targets[cell].values()) - {cell}
 
 
-class SubMazeRecipe:
+class SubMazeRecipe(GameRecipe):
     """Plays the behaviour policy of LMRL-Gym's maze data (arXiv 2311.18232, C.1) in the real environment.
 
     Each episode draws a sub-maze, a sub-goal in it and a start. A step follows the shortest path to the sub-goal with
@@ -76,84 +75,64 @@ class SubMazeRecipe:
     cell of it, which meets the published statistics.
 
     Args:
-        env: builds the maze.
-        task: the name that is stored with the data.
-        trajectories: how many episodes there are.
-        seed: seed of everything.
         parts: into how many sub-mazes the maze is cut.
         directed: probability of a step towards the sub-goal.
         landmark: probability that the sub-goal is a landmark.
         max_moves: the longest episode, if the environment allows as many moves.
+        common: see `GameRecipe`.
     """
 
-    policy = "sub-mazes"
-    version = 1
-    """Changes whenever the same arguments give other data."""
+    game_class, policy = Maze, "sub-mazes"
 
     @checked
     def __init__(
         self,
         *,
-        env: Callable[[], TextEnv],
-        task: str,
-        trajectories: PositiveCount = 1240,
-        seed: Count = 0,
         parts: PositiveCount = 3,
         directed: Share = 0.15,
         landmark: Share = 0.5,
         max_moves: PositiveCount = 100,
+        **common: Any,
     ) -> None:
-        maze = game_of(env, Maze)
-        self.task, self.env_version = task, maze.version
-        self._maze, self._trajectories, self._seed, self._parts = maze, trajectories, seed, parts
-        self._directed, self._landmark, self._max_moves = directed, landmark, min(max_moves, maze.max_steps)
-        self.sub_mazes = split(maze.layout, parts)
+        super().__init__(**common)
+        self._parts, self._directed, self._landmark = parts, directed, landmark
+        self._max_moves = min(max_moves, self.game.max_steps)
+        self.sub_mazes = split(self.game.layout, parts)
 
-    def settings(self) -> Mapping[str, Any]:
-        """Return everything that decides what the data are."""
+    def options(self) -> Mapping[str, Any]:
+        """Return the recipe's own arguments."""
         return {
-            "recipe": "lmrl.tasks.maze.recipe.SubMazeRecipe",
-            "version": self.version,
-            "maze": dict(self._maze.settings),
-            "trajectories": self._trajectories,
-            "seed": self._seed,
             "parts": self._parts,
             "directed": self._directed,
             "landmark": self._landmark,
             "max_moves": self._max_moves,
         }
 
-    def __len__(self) -> int:
-        return self._trajectories
-
-    def __iter__(self) -> Iterator[Trajectory]:
-        return (self.play(index) for index in range(self._trajectories))
-
     def play(self, index: int) -> Trajectory:
         """Play one episode; it depends on the seed and its index only."""
-        seed = int(np.random.SeedSequence([self._seed, index]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0])
         chance = random.Random(seed)
         part = chance.randrange(len(self.sub_mazes))
-        cells, goal = self.sub_mazes[part].cells, self._maze.layout.goal
+        cells, goal = self.sub_mazes[part].cells, self.game.layout.goal
         pool = self.sub_mazes[part].landmarks if chance.random() < self._landmark else sorted(cells)
         # In a part of two cells with the goal, only the goal leaves a cell to start from.
         sub_goal = chance.choice([cell for cell in pool if cells - {cell, goal}])
         start = chance.choice(sorted(cells - {sub_goal, goal}))
 
-        observation, _ = self._maze.reset(seed=seed, options={"init_position": start})
+        observation, _ = self.game.reset(seed=seed, options={"init_position": start})
         turns = [Turn(observation, is_action=False)]
-        terminated, distances = False, self._maze.layout.distances(sub_goal, cells)
-        while not terminated and self._maze.position != sub_goal and len(turns) < 2 * self._max_moves:
+        terminated, distances = False, self.game.layout.distances(sub_goal, cells)
+        while not terminated and self.game.position != sub_goal and len(turns) < 2 * self._max_moves:
             action = self._choose(chance, cells, distances)
-            observation, reward, terminated, _, _ = self._maze.step(action)
+            observation, reward, terminated, _, _ = self.game.step(action)
             turns += [Turn(action, is_action=True, reward=reward), Turn(observation, is_action=False)]
         info = {"success": terminated, "start": list(start), "sub_maze": part, "sub_goal": list(sub_goal)}
         return Trajectory(tuple(turns), terminated=terminated, truncated=not terminated, seed=seed, info=info)
 
     def _choose(self, chance: random.Random, cells: frozenset[Cell], distances: Mapping[Cell, int]) -> str:
         """Return the behaviour policy's move from where the maze stands."""
-        position = self._maze.position
-        targets = self._maze.layout.targets[position]
+        position = self.game.position
+        targets = self.game.layout.targets[position]
         if chance.random() < self._directed:
             nearer = (move for move, cell in targets.items() if distances.get(cell, math.inf) < distances[position])
             return chance.choice(list(nearer))
@@ -165,7 +144,7 @@ class SubMazeRecipe:
         `empirical_policy_return` is the paper's "dataset average": the policy that acts in each cell as often as the
         data do. Data whose cells are unknown (imported, partially observed) have none.
         """
-        maze = self._maze.layout
+        maze = self.game.layout
         even = dict.fromkeys(MOVES, 1.0)
         best = {cell: {moves[0]: 1.0} for cell, moves in optimal_values(maze).greedy.items()}
         policies: dict[str, Mapping[Cell, Mapping[str, int | float]]] = {
@@ -176,7 +155,7 @@ class SubMazeRecipe:
         if counts:
             policies["empirical_policy_return"] = {cell: counts.get(cell, even) for cell in maze.free}
         return {
-            name: expected_return(maze, weights, self._maze.rewards, self._maze.max_steps)
+            name: expected_return(maze, weights, self.game.rewards, self.game.max_steps)
             for name, weights in policies.items()
         }
 

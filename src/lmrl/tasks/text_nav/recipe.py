@@ -1,14 +1,13 @@
 """The behaviour data of Text-Nav: players who know the way in one half of the house, and wander in the other."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from lmrl.config.types import Count, PositiveCount, Share, checked
-from lmrl.data.games import game_of
-from lmrl.envs.core import TextEnv
+from lmrl.config.types import PositiveCount, Share, checked
+from lmrl.data.recipe import GameRecipe
 from lmrl.rollout import Start, rollout
 from lmrl.tasks.text_nav.env import ExpertPlayer, RandomPlayer, TextNav
 from lmrl.tasks.text_nav.house import CARGO, HOLDERS, TARGET
@@ -34,7 +33,7 @@ WALKTHROUGH: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """What a player does in a room that it knows, before and after it has given the command to take the stale food."""
 
 
-class HalfwayRecipe:
+class HalfwayRecipe(GameRecipe):
     """Plays the behaviour policy of LMRL-Gym's Text-Nav data (arXiv 2311.18232, C.2) in the real environment.
 
     Each episode draws a player. In a room of its own half it follows the walkthrough with probability `greedy`, and
@@ -42,65 +41,34 @@ class HalfwayRecipe:
     greedily optimal in their halves, which is `greedy` of 1; the published script has 0.1 by mistake.
 
     Args:
-        env: builds the environment.
-        task: the name that is stored with the data.
-        trajectories: how many episodes there are.
-        seed: seed of everything.
         greedy: probability of beginning the walkthrough in a room of the player's own half.
         far: probability of the player who knows the half far from the fridge, and hardly ever wins.
         episodes_per_start: how many episodes in a row begin alike, for methods that compare such episodes.
+        common: see `GameRecipe`.
     """
 
-    policy = "half-house walkthroughs"
-    version = 1
-    """Changes whenever the same arguments give other data."""
+    game_class, policy = TextNav, "half-house walkthroughs"
 
     @checked
     def __init__(
-        self,
-        *,
-        env: Callable[[], TextEnv],
-        task: str,
-        trajectories: PositiveCount = 2500,
-        seed: Count = 0,
-        greedy: Share = 1.0,
-        far: Share = 0.75,
-        episodes_per_start: PositiveCount = 1,
+        self, *, greedy: Share = 1.0, far: Share = 0.75, episodes_per_start: PositiveCount = 1, **common: Any
     ) -> None:
-        house = game_of(env, TextNav)
-        self.task, self.env_version = task, house.version
-        self._env, self._trajectories, self._seed = house, trajectories, seed
+        super().__init__(**common)
         self._greedy, self._far, self._episodes_per_start = greedy, far, episodes_per_start
 
-    def settings(self) -> Mapping[str, Any]:
-        """Return everything that decides what the data are."""
-        return {
-            "recipe": "lmrl.tasks.text_nav.recipe.HalfwayRecipe",
-            "version": self.version,
-            "env": dict(self._env.settings),
-            "trajectories": self._trajectories,
-            "seed": self._seed,
-            "greedy": self._greedy,
-            "far": self._far,
-            # Not told when it is 1, so that data made before there was a choice are still found.
-            **({"episodes_per_start": self._episodes_per_start} if self._episodes_per_start > 1 else {}),
-        }
-
-    def __len__(self) -> int:
-        return self._trajectories
-
-    def __iter__(self) -> Iterator[Trajectory]:
-        return (self.play(index) for index in range(self._trajectories))
+    def options(self) -> Mapping[str, Any]:
+        """Return the recipe's own arguments."""
+        return {"greedy": self._greedy, "far": self._far, "episodes_per_start": self._episodes_per_start}
 
     def play(self, index: int) -> Trajectory:
         """Play one episode; it depends on the seed and its index only."""
         seed, chance_seed = (
-            int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+            int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
             for number in (index // self._episodes_per_start, index)
         )
         chance = random.Random(chance_seed)
         player = "far" if chance.random() < self._far else "near"
-        observation, start = self._env.reset(seed=seed)
+        observation, start = self.game.reset(seed=seed)
         turns = [Turn(observation, is_action=False)]
         plan: list[str] = []
         has_taken = terminated = truncated = False
@@ -110,24 +78,24 @@ class HalfwayRecipe:
                 plan = self._plan(chance, player, has_taken)
             command = plan.pop(0)
             has_taken = has_taken or command == _TAKE
-            observation, reward, terminated, truncated, info = self._env.step(f"{command}\n")
+            observation, reward, terminated, truncated, info = self.game.step(f"{command}\n")
             turns += [Turn(f"{command}\n", is_action=True, reward=reward), Turn(observation, is_action=False)]
         facts = {"success": info["success"], "lost": info["lost"], "start": start["room"], "player": player}
         return Trajectory(tuple(turns), terminated, truncated, seed, facts)
 
     def _plan(self, chance: random.Random, player: str, has_taken: bool) -> list[str]:
         """Return the next commands: what the walkthrough says of this room, or a random one."""
-        room = self._env.house.room
+        room = self.game.house.room
         if room in HALVES[player] and chance.random() < self._greedy:
             return list(WALKTHROUGH[room][has_taken])
-        return [chance.choice(self._env.house.admissible())]
+        return [chance.choice(self.game.house.admissible())]
 
     def statistics(self, trajectories: Iterable[Trajectory]) -> dict[str, int | float]:
         """Return the mean returns of the expert and of the random player, played from every room, always the same."""
         del trajectories
-        starts = [dict(options) for options in self._env.evaluation_starts()]
+        starts = [dict(options) for options in self.game.evaluation_starts()]
         return {
-            f"{name}_policy_return": _mean_return(self._env.settings, player, starts * repeats)
+            f"{name}_policy_return": _mean_return(self.game.settings, player, starts * repeats)
             for name, player, repeats in (("random", RandomPlayer(), 10), ("expert", ExpertPlayer(), 1))
         }
 

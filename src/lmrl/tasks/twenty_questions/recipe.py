@@ -1,12 +1,11 @@
 """Offline data of Twenty Questions: questioners of two levels of skill, who ask the best question or any."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-from lmrl.config.types import Count, PositiveCount, Share, checked
-from lmrl.data.games import game_of
-from lmrl.envs.core import TextEnv
+from lmrl.config.types import Count, Share, checked
+from lmrl.data.recipe import GameRecipe
 from lmrl.envs.sets import member
 from lmrl.policies.randomness import Uniforms
 from lmrl.tasks.twenty_questions.env import OPENING, TwentyQuestions
@@ -19,7 +18,7 @@ _DRAWS = 4
 """Random numbers for each question: whether it is the expert's, whether it is a guess, which one, in which words."""
 
 
-class MixedQuestioners:
+class MixedQuestioners(GameRecipe):
     """Plays games of skilled and of unskilled questioners against the embedded oracle.
 
     A skilled questioner knows which objects agree with all answers so far. With probability `prob_best` it asks what
@@ -28,72 +27,50 @@ class MixedQuestioners:
     guesses an object that it holds possible. An unskilled questioner remembers the last `memory` answers only. The last
     question is always a guess. Each wording is equally likely. Every object is hidden equally often.
 
+    The embedded oracle answers, with the noise of the oracle of `env` if that is an embedded one. Of the other settings
+    of `env` only the number of questions counts.
+
     The published data (arXiv 2311.18232, C.6) are conversations of language models, of which only length, success and
     mean return are known; the defaults meet the last two.
 
     Args:
-        env: builds the game. Only its number of questions counts, and its oracle where that is the embedded one:
-            otherwise the embedded one without noise answers.
-        task: the name that is stored with the data.
-        trajectories: how many games there are.
-        seed: seed of everything.
         share_skilled: probability that a game is a skilled questioner's.
         prob_best: probability of the expert's question in those games.
         prob_guess: probability of a guess where not the expert's question is asked.
         memory: answers that an unskilled questioner remembers.
-
-    Raises:
-        ValueError: an argument is out of its range, or `env` builds another game.
+        common: see `GameRecipe`.
     """
 
-    policy = "mixed questioners"
-    version = 1
-    """Changes whenever the same arguments give other data."""
+    game_class, policy = TwentyQuestions, "mixed questioners"
 
     @checked
     def __init__(
         self,
         *,
-        env: Callable[[], TextEnv],
-        task: str,
-        trajectories: PositiveCount = 100_000,
-        seed: Count = 0,
         share_skilled: Share = 0.26,
         prob_best: Share = 0.55,
         prob_guess: Share = 0.1,
         memory: Count = 3,
+        **common: Any,
     ) -> None:
+        super().__init__(**common)
         self._chances = {"share_skilled": share_skilled, "prob_best": prob_best, "prob_guess": prob_guess}
-        game = game_of(env, TwentyQuestions)
-        self.task, self.env_version = task, game.version
-        self._noise = game.partner.noise if isinstance(game.partner, EmbeddedOracle) else 0.0
-        self._questions = game.settings["questions"]
-        self._trajectories, self._seed, self._memory = trajectories, seed, memory
+        self._noise = self.game.partner.noise if isinstance(self.game.partner, EmbeddedOracle) else 0.0
+        self._questions, self._memory = self.game.settings["questions"], memory
 
-    def settings(self) -> Mapping[str, Any]:
-        """Return everything that decides what the data are."""
-        return {
-            "recipe": "lmrl.tasks.twenty_questions.recipe.MixedQuestioners",
-            "version": self.version,
-            "game": dict(self._make_env().settings),
-            "asked_digest": book().digest,
-            "trajectories": self._trajectories,
-            "seed": self._seed,
-            **self._chances,
-            "memory": self._memory,
-        }
+    def rules(self) -> Mapping[str, Any]:
+        """Return the settings of the game with the embedded oracle."""
+        return dict(self._oracle_game.settings)
 
-    def __len__(self) -> int:
-        return self._trajectories
-
-    def __iter__(self) -> Iterator[Trajectory]:
-        return (self.play(index) for index in range(self._trajectories))
+    def options(self) -> Mapping[str, Any]:
+        """Return the recipe's own arguments, and a digest of the questions that are asked."""
+        return {"asked_digest": book().digest, **self._chances, "memory": self._memory}
 
     def play(self, index: int) -> Trajectory:
         """Play one game; it depends on the seed and its index only."""
-        env = self._env
+        env = self._oracle_game
         # One number for the questioner's skill, then some for each question.
-        draws = self._uniforms.draw(self._seed, index, 1 + _DRAWS * self._questions).tolist()
+        draws = self._uniforms.draw(self.seed, index, 1 + _DRAWS * self._questions).tolist()
         skilled = draws[0] < self._chances["share_skilled"]
         env.reset(seed=index, options={"object": env.things[index % len(env.things)].name})
         turns, told, asked = [Turn(OPENING, is_action=False)], list[int](), set[int]()
@@ -138,10 +115,6 @@ class MixedQuestioners:
         question = self._book.questions[number]
         return question.texts[int(drawn[3] * len(question.texts))], question.objects
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what each process makes for itself."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_env", "_book", "_uniforms")}
-
     def statistics(self, trajectories: Iterable[Trajectory]) -> dict[str, int | float]:
         """Return the expert's mean return, exact over all objects, and how many objects were found in the data."""
         found = {trajectory.info.get("object") for trajectory in trajectories if trajectory.info.get("success")}
@@ -150,14 +123,11 @@ class MixedQuestioners:
             "objects_found": len(found),
         }
 
-    def _make_env(self) -> TwentyQuestions:
-        """Build the game in which the data are played."""
+    @cached_property
+    def _oracle_game(self) -> TwentyQuestions:
+        """The game in which the data are played: its oracle is the embedded one, whoever answers in `env`."""
         oracle = EmbeddedOracle(noise=self._noise) if self._noise else None
         return TwentyQuestions(partner=oracle, questions=self._questions)
-
-    @cached_property
-    def _env(self) -> TwentyQuestions:
-        return self._make_env()
 
     @cached_property
     def _book(self) -> Book:

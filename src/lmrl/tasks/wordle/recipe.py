@@ -1,13 +1,12 @@
 """Offline data of Wordle: guesses that agree with what was told, mixed with guesses at random."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from lmrl.config.types import Count, PositiveCount, Share, checked
-from lmrl.data.games import game_of
-from lmrl.envs.core import TextEnv
+from lmrl.config.types import Share, checked
+from lmrl.data.recipe import GameRecipe
 from lmrl.envs.sets import member
 from lmrl.policies.randomness import Uniforms
 from lmrl.tasks.wordle.env import GUESSES, OPENING, RIGHT_REWARD, WRONG_REWARD, Wordle, greedy_return, random_return
@@ -29,7 +28,7 @@ class _Tables:
     uniforms: Uniforms
 
 
-class MixedGuesses:
+class MixedGuesses(GameRecipe):
     """Plays the behaviour policy of LMRL-Gym's Wordle data (arXiv 2311.18232, C.3).
 
     A guess is, with probability `prob_smart`, drawn evenly from the words that agree with everything told so far, else
@@ -39,60 +38,31 @@ class MixedGuesses:
     `tests/test_wordle.py` plays them again in the environment and gets the same texts.
 
     Args:
-        env: builds the game.
-        task: the name that is stored with the data.
-        trajectories: how many games there are.
-        seed: seed of everything.
         prob_smart: probability of a guess that agrees with what was told.
-
-    Raises:
-        ValueError: an argument is out of its range, or `env` builds another game.
+        common: see `GameRecipe`.
     """
 
-    policy = "mixed guesses"
-    version = 1
-    """Changes whenever the same arguments give other data."""
+    game_class, policy = Wordle, "mixed guesses"
 
     @checked
-    def __init__(
-        self,
-        *,
-        env: Callable[[], TextEnv],
-        task: str,
-        trajectories: PositiveCount = 100_000,
-        seed: Count = 0,
-        prob_smart: Share = 1 / 3,
-    ) -> None:
-        game = game_of(env, Wordle)
-        self.task, self.env_version = task, game.version
-        self._vocabulary = game.vocabulary
-        # These players guess words of the list only, so what others would pay does not make other data.
-        self._rules = {name: value for name, value in game.settings.items() if name != "bad_word_reward"}
-        self._trajectories, self._seed, self._prob_smart = trajectories, seed, prob_smart
+    def __init__(self, *, prob_smart: Share = 1 / 3, **common: Any) -> None:
+        super().__init__(**common)
+        self._prob_smart = prob_smart
 
-    def settings(self) -> Mapping[str, Any]:
-        """Return everything that decides what the data are."""
-        return {
-            "recipe": "lmrl.tasks.wordle.recipe.MixedGuesses",
-            "version": self.version,
-            "wordle": dict(self._rules),
-            "trajectories": self._trajectories,
-            "seed": self._seed,
-            "prob_smart": self._prob_smart,
-        }
+    def rules(self) -> Mapping[str, Any]:
+        """Return the game's settings but the price of other words: these players guess words of the list only."""
+        return {name: value for name, value in self.game.settings.items() if name != "bad_word_reward"}
 
-    def __len__(self) -> int:
-        return self._trajectories
-
-    def __iter__(self) -> Iterator[Trajectory]:
-        return (self.play(index) for index in range(self._trajectories))
+    def options(self) -> Mapping[str, Any]:
+        """Return the recipe's own arguments."""
+        return {"prob_smart": self._prob_smart}
 
     def play(self, index: int) -> Trajectory:
         """Play one game; it depends on the seed and its index only."""
         tables = self._tables
         vocabulary, count = tables.vocabulary, len(tables.wrong)
         # For the hidden word one number; for each guess one that decides how it is drawn, and one that draws it.
-        chances = iter(tables.uniforms.draw(self._seed, index, 1 + 2 * GUESSES).tolist())
+        chances = iter(tables.uniforms.draw(self.seed, index, 1 + 2 * GUESSES).tolist())
         hidden = int(next(chances) * count)
         turns, words, code = [tables.opening], vocabulary.everything, -1
         for smart, drawn in zip(chances, chances, strict=True):
@@ -111,16 +81,16 @@ class MixedGuesses:
     def statistics(self, trajectories: Iterable[Trajectory]) -> dict[str, int | float]:  # noqa: ARG002 - of any recipe
         """Return the exact returns, over all hidden words, of the random and the greedy player."""
         return {
-            "random_policy_return": random_return(self._vocabulary),
-            "greedy_policy_return": greedy_return(self._vocabulary),
+            "random_policy_return": random_return(self.game.vocabulary),
+            "greedy_policy_return": greedy_return(self.game.vocabulary),
         }
 
     @cached_property
     def _tables(self) -> _Tables:
         """Make every turn that can occur once: games then share them."""
-        actions = self._vocabulary.actions
+        actions = self.game.vocabulary.actions
         return _Tables(
-            vocabulary=self._vocabulary,
+            vocabulary=self.game.vocabulary,
             opening=Turn(OPENING, is_action=False),
             wrong=[Turn(action, is_action=True, reward=WRONG_REWARD) for action in actions],
             right=[Turn(action, is_action=True, reward=RIGHT_REWARD) for action in actions],

@@ -403,7 +403,7 @@ def test_a_run_of_another_version_is_left_out_with_one_line(folder, tmp_path, ca
     write_json(summary, old / "summary.json")
     assert main([str(tmp_path / "runs"), "--to", str(tmp_path / "report")]) == 0
     shown = capsys.readouterr()
-    assert shown.err == f"left out: 1 runs of another version of lmrl, such as {old}\n"
+    assert shown.err == f"left out: 1 of 2 runs, made by another version of lmrl: {old} ...\n"
     assert "1 runs compared" in shown.out
     assert new.name in (tmp_path / "report" / "report.md").read_text()
 

@@ -59,7 +59,8 @@ def _report(options: argparse.Namespace) -> None:
         )
         runs += [run for run in stored if run.run_id not in known]
     if old := [run for run in runs if run.is_of_another_version]:
-        print(f"left out: {len(old)} runs of another version of lmrl, such as {old[0].place}", file=sys.stderr)
+        note = f"left out: {len(old)} of {len(runs)} runs, made by another version of lmrl: {old[0].place} ..."
+        print(note, file=sys.stderr)
     groups, apart = group_runs([run for run in runs if not run.is_of_another_version])
     sources = [*places, *([without_password(options.mlflow)] if options.mlflow else [])]
     counted = sum(len(group.runs) for group in groups)

@@ -5,8 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from lmrl.envs.core import StepResult, TextEnv
-from lmrl.policies.core import Action, Policy, Request
+from lmrl.envs.core import DialogueEnv
+from lmrl.policies.core import Policy
 from lmrl.tasks.car_dealer.parser import parse
 from lmrl.tasks.car_dealer.partner import DECISION, Decision, read_decision, shared_buyer, standing_price
 from lmrl.tasks.car_dealer.profile import (
@@ -28,7 +28,7 @@ _MOST_PAID = 2
 """A price counts at most so many list prices."""
 
 
-class CarDealer(TextEnv):
+class CarDealer(DialogueEnv):
     """One conversation with one buyer; the agent sells.
 
     `reset` takes as options any fields of the buyer's `Profile`; the others are drawn evenly and independently. Each
@@ -49,6 +49,7 @@ class CarDealer(TextEnv):
         ValueError: an argument is out of its range.
     """
 
+    name = "car_dealer"
     version: ClassVar[str] = "2"
 
     def __init__(
@@ -78,9 +79,7 @@ class CarDealer(TextEnv):
         """What tells this game from others; stored with data."""
         self.profile: Profile | None = None
         """The buyer of this conversation; hidden from the agent."""
-        self._brief, self._seed = "", 0
         self._turns: list[Turn] = []
-        self._waiting = self._running = False
 
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Let a buyer come in.
@@ -90,67 +89,31 @@ class CarDealer(TextEnv):
         """
         super().reset(seed=seed)
         self.profile = draw_profile(self.np_random, dict(options or {}))
-        self._seed = int(self.np_random.integers(2**63))
-        self._brief, self._turns = self.profile.brief(), []
-        self._waiting, self._running = False, True
+        self.begin(self.profile.brief(), int(self.np_random.integers(2**63)))
         return OPENING, {}
 
-    def step(self, action: str) -> StepResult:
-        """Say something to the buyer and hear his answer.
+    def transcribed(self, action: str) -> str:
+        """Return the utterance without a decision, which a seller must not put into the mouth of a buyer."""
+        return " ".join(DECISION.sub(" ", action).split()) + "\n"
 
-        Raises:
-            RuntimeError: no conversation is running.
-        """
-        return self.judge(self.partner.act([self.address(action)])[0])
-
-    def address(self, action: str) -> Request:
-        """Return what the buyer is shown: his brief, and the dialogue with this utterance at its end.
-
-        Raises:
-            RuntimeError: no conversation is running, or the last utterance was not answered yet.
-        """
-        if not self._running or self._waiting:
-            raise RuntimeError("car_dealer: call reset() before step(), and judge() after each address()")
-        # A seller who writes a decision must not put it into the mouth of a buyer who reads on.
-        said = " ".join(DECISION.sub(" ", action).split()) + "\n"
-        self._turns.append(Turn(said, is_action=False))
-        self._waiting = True
-        brief = Turn(self._brief, is_action=False)
-        return Request((brief, *self._turns), seed=self._seed, turn=self._length)
-
-    def judge(self, reply: Action) -> StepResult:
-        """Read the buyer's answer and price his decision; the last step's info tells the profile.
-
-        Raises:
-            RuntimeError: no utterance waits for an answer.
-        """
-        if not self._waiting or self.profile is None:
-            raise RuntimeError("car_dealer: call address() before judge()")
-        self._waiting = False
-        decision = read_decision(reply.text)
-        self._turns.append(Turn(decision.words + "\n", is_action=True))
-        is_over = bool(decision.kind) or self._length >= self.max_turns  # by the rules: nothing can be earned any more
-        said = parse(self._turns[-2].text)
-        info: dict[str, Any] = {"success": decision.kind == "accept", "is_invalid": not said.acts}
+    def respond(self, utterance: str, reply: str) -> tuple[str, float, bool, dict[str, Any]]:
+        """Read the buyer's answer and price his decision; the last info contains the profile."""
+        decision = read_decision(reply)
+        is_over = bool(decision.kind) or self.utterances >= self.max_turns  # by the rules: nothing more can be earned
+        info: dict[str, Any] = {"success": decision.kind == "accept", "is_invalid": not parse(utterance).acts}
         earned = 0.0
-        if is_over:
-            self._running = False
+        if is_over and self.profile is not None:
             price = self._paid(decision)
             earned = self._earned(price)
             info |= {"decision": decision.kind or "none", "price": price or 0, "personality": self.profile.personality}
             info |= {"budget": self.profile.budget, "list_price": self.profile.list_price}
-        return decision.words + "\n", earned, is_over, False, info
-
-    @property
-    def _length(self) -> int:
-        """How many utterances of the agent there were."""
-        return sum(not turn.is_action for turn in self._turns)
+        return decision.words + "\n", earned, is_over, info
 
     def _paid(self, decision: Decision) -> int | None:
         """Return the price of a sale in dollars; `None` if there is none."""
         if decision.kind != "accept" or self.profile is None:
             return None
-        asked = standing_price(self._brief, [turn.text for turn in self._turns if not turn.is_action])
+        asked = standing_price(self._brief.text, [turn.text for turn in self._turns if not turn.is_action])
         most = _MOST_PAID * self.profile.list_price
         named = [price for price in (decision.price, asked) if price is not None]
         return min([*named, most]) if named else 0

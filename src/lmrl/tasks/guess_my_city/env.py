@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from lmrl.envs.core import StepResult, TextEnv
-from lmrl.policies.core import Action, Policy, Request
+from lmrl.envs.core import DialogueEnv
+from lmrl.policies.core import Policy
 from lmrl.tasks.guess_my_city.cities import City, cities
 from lmrl.tasks.guess_my_city.guesses import gives_away, guessed
 from lmrl.tasks.guess_my_city.location import CONFIRMED, DENIED, SECRET_CITY, UNSURE, yes_or_no
@@ -24,7 +24,7 @@ ANSWER_CHARACTERS = 600
 """A longer answer is cut off."""
 
 
-class GuessMyCity(TextEnv):
+class GuessMyCity(DialogueEnv):
     """One game; `reset` takes the option `city`, its name. Without it, every city is equally likely.
 
     The agent asks, the partner (a citizen of the hidden city) answers. Every question costs 1; the one that proposes
@@ -37,6 +37,7 @@ class GuessMyCity(TextEnv):
         yes_no_only: show only `Yes.` or `No.` of every answer, as the published environment does.
     """
 
+    name = "guess_my_city"
     version: ClassVar[str] = "2"
 
     def __init__(self, *, partner: Policy | None = None, yes_no_only: bool = False) -> None:
@@ -53,10 +54,6 @@ class GuessMyCity(TextEnv):
         }
         """What tells this game from others; stored with data."""
         self._city: City = cities()[0]
-        self._turns: list[Turn] = []
-        self._asked = QUESTIONS
-        self._seed = 0
-        self._question: str | None = None
 
     @property
     def city(self) -> str:
@@ -76,62 +73,27 @@ class GuessMyCity(TextEnv):
             raise ValueError(f"guess_my_city: unknown reset options {sorted(unknown)}, the only one is city")
         drawn = cities()[int(self.np_random.integers(len(cities())))]
         self._city = city_of(options["city"]) if "city" in options else drawn
-        self._seed = int(self.np_random.integers(2**63))
-        brief = json.dumps(self._city.brief, sort_keys=True)
-        self._turns = [Turn(brief, is_action=False)]
-        self._asked, self._question = 0, None
+        self.begin(json.dumps(self._city.brief, sort_keys=True), int(self.np_random.integers(2**63)))
         return OPENING, {}
 
-    def step(self, action: str) -> StepResult:
-        """Ask a question; the last step's info also tells the city.
+    def shown(self, utterance: str) -> tuple[Turn, ...]:
+        """Return the brief and the dialogue; nothing for a proposed city and for a text that is not a question."""
+        return () if guessed(utterance) is not None or not is_question(utterance) else super().shown(utterance)
 
-        Raises:
-            RuntimeError: no game is running.
-        """
-        return self.judge(self.partner.act([self.address(action)])[0])
-
-    def address(self, action: str) -> Request:
-        """Take a question and return what the citizen is shown: its brief, and all that was said.
-
-        Whether a proposed city is right is not asked: the request is empty then, and for what is no question.
-
-        Raises:
-            RuntimeError: no game is running.
-        """
-        if self._asked >= QUESTIONS:
-            raise RuntimeError("guess_my_city: the game has ended, call reset() before step()")
-        self._question = action
-        self._turns.append(Turn(action, is_action=False))
-        self._asked += 1
-        if guessed(action) is not None or not is_question(action):
-            return Request((), seed=self._seed, turn=self._asked)
-        return Request(tuple(self._turns), seed=self._seed, turn=self._asked)
-
-    def judge(self, reply: Action) -> StepResult:
-        """Take the citizen's answer and return what came of the question.
-
-        Raises:
-            RuntimeError: no question was asked before.
-        """
-        if self._question is None:
-            raise RuntimeError("guess_my_city: call address() before judge()")
-        question, self._question = self._question, None
-        is_invalid = not is_question(question)
-        named = None if is_invalid else guessed(question)
+    def respond(self, utterance: str, reply: str) -> tuple[str, float, bool, dict[str, Any]]:
+        """Judge a proposed city, or return the citizen's answer; the last info contains the city."""
+        is_invalid = not is_question(utterance)
+        named = None if is_invalid else guessed(utterance)
         success = named is self._city
         if named is not None:
             answer = (CONFIRMED if success else DENIED).format(name=named.name)
         else:
-            answer = UNSURE if is_invalid else self._permitted(question, tidy(reply.text))
+            answer = UNSURE if is_invalid else self._permitted(utterance, tidy(reply))
         if self.yes_no_only:
             answer = yes_or_no(answer)
-        observation = f"{answer}\n"
-        self._turns.append(Turn(observation, is_action=True))
-        if success:
-            self._asked = QUESTIONS
-        is_over = self._asked >= QUESTIONS
+        is_over = success or self.utterances == QUESTIONS
         info: dict[str, Any] = {"success": success, "is_invalid": is_invalid} | ({"city": self.city} if is_over else {})
-        return observation, 0.0 if success else -1.0, is_over, False, info
+        return f"{answer}\n", 0.0 if success else -1.0, is_over, info
 
     def _permitted(self, question: str, answer: str) -> str:
         """Return the citizen's answer, or what stands for one that it must not give."""

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from lmrl.config.types import PositiveCount
-from lmrl.envs.core import StepResult, TextEnv
-from lmrl.policies.core import Action, Policy, Request
+from lmrl.envs.core import DialogueEnv
+from lmrl.policies.core import Policy
 from lmrl.tasks.twenty_questions.facts import facts
 from lmrl.tasks.twenty_questions.partner import default_oracle
 from lmrl.tasks.twenty_questions.players import question_texts
 from lmrl.tasks.twenty_questions.rules import NO, YES, is_guess_of, is_question, says_yes
-from lmrl.text.trajectory import Turn
 
 OPENING = "Questions:\n"
 """The text that every game begins with."""
@@ -19,7 +18,7 @@ QUESTION_REWARD, WIN_REWARD = -1.0, 0.0
 """What a question pays, and what the one pays that wins."""
 
 
-class TwentyQuestions(TextEnv):
+class TwentyQuestions(DialogueEnv):
     """One game; `reset` takes the option `object`, the hidden one. Without it, every object is equally likely.
 
     A question is answered by `partner` with yes or no. The game is won by a question that ends with a name of the
@@ -36,6 +35,7 @@ class TwentyQuestions(TextEnv):
         ValueError: `questions` is not positive.
     """
 
+    name, first_turn = "twenty_questions", 0
     version: ClassVar[str] = "1"
 
     def __init__(self, *, partner: Policy | None = None, questions: PositiveCount = 20) -> None:
@@ -53,10 +53,7 @@ class TwentyQuestions(TextEnv):
         }
         """What tells this game from others; stored with data."""
         self._questions = questions
-        self._thing, self._brief = self.things[0], Turn("", is_action=False)
-        self._said: list[Turn] = []
-        self._asked: str | None = None
-        self._seed, self._left = 0, 0
+        self._thing = self.things[0]
 
     @property
     def object(self) -> str:
@@ -82,51 +79,18 @@ class TwentyQuestions(TextEnv):
             )
         self._thing = self.things[self._index[name]]
         brief = {"object": self._thing.name, "variants": self._thing.variants}
-        self._brief = Turn(json.dumps(brief, sort_keys=True), is_action=False)
-        self._said, self._asked = [], None
-        self._seed, self._left = own if seed is None else seed, self._questions
+        self.begin(json.dumps(brief, sort_keys=True), own if seed is None else seed)
         return OPENING, {}
 
-    def step(self, action: str) -> StepResult:
-        """Ask a question; the last step's info also tells the object.
-
-        Raises:
-            RuntimeError: no game is running.
-        """
-        return self.judge(self.partner.act([self.address(action)])[0])
-
-    def address(self, action: str) -> Request:
-        """Take the agent's question and return what the oracle is shown.
-
-        Raises:
-            RuntimeError: no game is running.
-        """
-        if not self._left:
-            raise RuntimeError("twenty_questions: the game has ended, call reset() before step()")
-        self._asked = action
-        question = Turn(action, is_action=False)
-        return Request((self._brief, *self._said, question), seed=self._seed, turn=self._questions - self._left)
-
-    def judge(self, reply: Action) -> StepResult:
-        """Take the oracle's reply and return the step's result; what does not begin with yes means no.
-
-        Raises:
-            RuntimeError: no question was asked before.
-        """
-        if self._asked is None:
-            raise RuntimeError("twenty_questions: call address() before judge()")
-        question, self._asked = self._asked, None
-        is_yes = says_yes(reply.text)
-        success = is_yes and is_guess_of(question, self._thing)
-        self._left -= 1
-        answer = YES if is_yes else NO
-        self._said += (Turn(question, is_action=False), Turn(answer, is_action=True))
-        info: dict[str, Any] = {"success": success, "is_invalid": not is_question(question)}
-        if success:
-            self._left = 0
-        if not self._left:
+    def respond(self, utterance: str, reply: str) -> tuple[str, float, bool, dict[str, Any]]:
+        """Read the oracle's reply: a text that does not begin with yes means no. The last info contains the object."""
+        is_yes = says_yes(reply)
+        success = is_yes and is_guess_of(utterance, self._thing)
+        is_over = success or self.utterances == self._questions
+        info: dict[str, Any] = {"success": success, "is_invalid": not is_question(utterance)}
+        if is_over:
             info["object"] = self._thing.name
-        return answer, WIN_REWARD if success else QUESTION_REWARD, not self._left, False, info
+        return YES if is_yes else NO, WIN_REWARD if success else QUESTION_REWARD, is_over, info
 
     def evaluation_starts(self) -> Sequence[Mapping[str, Any]]:
         """Return every object as the hidden one, so that a mean over the starts is exact in this."""

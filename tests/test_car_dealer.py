@@ -16,7 +16,7 @@ import pytest
 from hydra.utils import instantiate
 
 from lmrl.coverage.__main__ import main as coverage
-from lmrl.coverage.questions import heard
+from lmrl.coverage.questions import trials
 from lmrl.data.generate import load_or_generate
 from lmrl.data.recipe import Recipe
 from lmrl.data.store import Summary
@@ -471,9 +471,9 @@ def test_single_utterances_can_be_tried() -> None:
 
 
 def test_natural_utterances_are_understood() -> None:
-    tries = heard("car_dealer", HELD_OUT)
+    tries = trials("car_dealer", HELD_OUT)
     acts = {act for tried in tries for act in tried.expected.split() if act in ACTS}
-    assert len(tries) == len({tried.said for tried in tries}) > 400
+    assert len(tries) == len({tried.utterance for tried in tries}) > 400
     assert acts == set(ACTS)
     assert sum(not tried.is_right for tried in tries) <= 0.05 * len(tries)
 

@@ -18,7 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from lmrl.coverage.__main__ import main as coverage
-from lmrl.coverage.questions import Asked, heard, questions
+from lmrl.coverage.questions import Asked, questions, trials
 from lmrl.data.generate import load_or_generate
 from lmrl.data.recipe import Recipe
 from lmrl.envs.core import Dialogue
@@ -313,8 +313,8 @@ def test_damaged_facts_are_told() -> None:
 
 
 def test_held_out_questions_are_understood_and_answered_rightly() -> None:
-    tries = heard("twenty_questions", HELD_OUT)
-    assert len({(tried.said, tried.about) for tried in tries}) >= 800
+    tries = trials("twenty_questions", HELD_OUT)
+    assert len({(tried.utterance, tried.about) for tried in tries}) >= 800
     assert sum(tried.is_understood for tried in tries) / len(tries) >= 0.95
     assert sum(tried.is_right for tried in tries) / len(tries) >= 0.95
 

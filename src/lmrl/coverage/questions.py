@@ -1,13 +1,13 @@
-"""How many questions of people the embedded partner of a dialogue task understands, and how many it answers rightly."""
+"""Try a file of utterances on the embedded partner of a task, and read the usual files of questions."""
 
 import csv
+import importlib
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lmrl.coverage.trial import Heard, says
+from lmrl.coverage.trial import Trial
 from lmrl.data.outside import DamagedError, parsed
 
 
@@ -17,69 +17,42 @@ class Asked:
 
     question: str
     brief: Mapping[str, str]
-    """What the partner knows, such as the hidden object. Empty: the file does not say."""
+    """The partner's secret, such as the hidden object. Empty: the file has none."""
     expected: str
-    """What the answer must be, or contain as whole words. Empty: the file does not say."""
+    """The answer, or whole words that it must contain. Empty: the file has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Partner:
-    """What the embedded partner of a task offers: whether it understands a question, and what it answers."""
+def trials(task: str, path: str | Path) -> list[Trial]:
+    """Try the utterances of a file on the embedded partner of a task.
 
-    understood: Callable[[str], bool]
-    answer: Callable[[dict[str, Any], str], str]
-
-    def hear(self, asked: Asked) -> Heard:
-        """Ask one question."""
-        is_understood = self.understood(asked.question)
-        reply = self.answer(dict(asked.brief), asked.question) if asked.brief else ""
-        is_expected = not asked.expected or says(reply, asked.expected)
-        about, is_right = ", ".join(asked.brief.values()), is_understood and is_expected
-        return Heard(
-            asked.question, about, is_understood, reply, asked.expected, is_right, is_judged=bool(asked.expected)
-        )
-
-
-def partner_of(task: str) -> Partner:
-    """Return the embedded partner of a task.
-
-    Raises:
-        ValueError: the task has none that can be asked.
-    """
-    try:
-        module = importlib.import_module(f"lmrl.tasks.{task}.partner")
-        return Partner(module.understood, module.answer)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"--task {task}: this task has no embedded partner that can be asked questions") from error
-
-
-def heard(task: str, path: str | Path) -> list[Heard]:
-    """Try what a file says on the embedded partner of a task.
-
-    A task whose partner hears more than questions, or whose files are of another kind, has a module
-    `lmrl.tasks.<task>.coverage` with a function `heard` for it; `questions` reads the files of the others.
+    The module `lmrl.tasks.<task>.coverage` reads the file and judges, with a function `trials(path)`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the task has no such partner, or the file cannot be read or is empty.
     """
     name = f"lmrl.tasks.{task}.coverage"
-    if task.isidentifier() and importlib.util.find_spec(name):  # a dot would look for a package
-        found = list(importlib.import_module(name).heard(Path(path)))
-    else:
-        partner = partner_of(task)
-        found = [partner.hear(asked) for asked in questions(path)]
+    if not task.isidentifier() or not _exists(name):  # a dot would look for a package
+        raise ValueError(f"--task {task}: this task has no embedded partner that can be asked questions")
+    found = list(importlib.import_module(name).trials(Path(path)))
     if not found:
         raise ValueError(f"{path}: there are no questions in it")
     return found
 
 
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # nor is there a package of the task
+        return False
+
+
 def questions(path: str | Path) -> Iterator[Asked]:
     """Read the questions of a file.
 
-    A file that ends in `.csv` has a column `question`; `answer`, if there is one, is what is expected, and all other
-    columns are the brief. Any other is JSON, a list of conversations whose `lines` (or `conversation`) are texts of a
-    question and its answer; neither the brief nor what is expected is known of these.
+    A file that ends in `.csv` has a column `question`, perhaps one `answer` with the expected words, and all other
+    columns are the brief. Any other file is JSON, a list of conversations whose `lines` (or `conversation`) are texts
+    of a question and its answer, without brief and expected answer.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -96,8 +69,8 @@ def questions(path: str | Path) -> Iterator[Asked]:
         return
     try:
         conversations = parsed(file.read_bytes())
-        said = [line for item in conversations for line in item.get("lines") or item["conversation"]]
-        yield from (Asked(f"{line.rpartition('? ')[0].strip()}?", {}, "") for line in said if "? " in line)
+        texts = [line for item in conversations for line in item.get("lines") or item["conversation"]]
+        yield from (Asked(f"{line.rpartition('? ')[0].strip()}?", {}, "") for line in texts if "? " in line)
     except DamagedError as error:
         raise ValueError(f"{file}, {error}") from error
     except (TypeError, KeyError, AttributeError) as error:

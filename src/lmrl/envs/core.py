@@ -20,8 +20,8 @@ class TextEnv(gymnasium.Env[str, str]):
     """Base of all tasks: `reset(seed=, options=)` and five-tuple `step`, both over plain text.
 
     A subclass draws all randomness from `self.np_random`, ends every text in the delimiter that its format needs
-    (histories are concatenated without separators), and puts `{"success": bool, "is_invalid": bool}` into the `info` of a
-    step, as far as they are known; the evaluation reports them as rates.
+    (histories are concatenated without separators), and puts `{"success": bool, "is_invalid": bool}` into the `info` of
+    a step, as far as they are known; the evaluation reports them as rates.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium declares it as an instance attribute

@@ -1,19 +1,19 @@
-"""What the embedded buyer makes of a file of utterances, for `python -m lmrl.coverage --task car_dealer`."""
+"""Coverage of the embedded buyer, for `python -m lmrl.coverage --task car_dealer`."""
 
 import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lmrl.coverage.trial import Heard
+from lmrl.coverage.trial import Trial
 from lmrl.tasks.car_dealer.parser import parse
 
 COLUMNS = ("utterance", "acts", "terms", "features")
 DECISIVE = {"quote", "discount", "refuse", "accept", "deny", "affirm"}
-"""Acts that change the sale: hearing one that was not said is a mistake."""
+"""Acts that change the sale: finding one that the utterance does not contain is a mistake."""
 
 
-def heard(path: Path) -> Iterator[Heard]:
-    """Say the utterances of a CSV file whose columns tell the acts, terms and features that are to be found.
+def trials(path: Path) -> Iterator[Trial]:
+    """Parse the utterances of a CSV file with the acts, terms and features that are to be found.
 
     Raises:
         ValueError: a column is missing.
@@ -24,14 +24,14 @@ def heard(path: Path) -> Iterator[Heard]:
         if missing:
             raise ValueError(f"{path}: there is no column {missing[0]}; it needs {', '.join(COLUMNS)}")
         for row in rows:
-            said = parse(row["utterance"])
+            speech = parse(row["utterance"])
             expected = " ".join(filter(None, (row["acts"], row["terms"], row["features"])))
-            is_right, found = is_found(row), " ".join(sorted(said.acts))
-            yield Heard(row["utterance"], "", bool(said.acts), f"heard as {found}", expected, is_right)
+            is_right, found = is_found(row), " ".join(sorted(speech.acts))
+            yield Trial(row["utterance"], "", bool(speech.acts), f"heard as {found}", expected, is_right)
 
 
 def is_found(row: Mapping[str, str]) -> bool:
-    """Tell whether the parser finds the acts of a row, no other that would change the sale, and the same terms."""
+    """Return whether the parser finds the acts of a row, no other that would change the sale, and the same terms."""
     said, acts = parse(row["utterance"]), set(row["acts"].split())
     amounts = said.amounts
     terms = {

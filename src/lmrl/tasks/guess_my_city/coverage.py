@@ -1,31 +1,31 @@
-"""What the embedded citizen makes of a file of questions, for `python -m lmrl.coverage --task guess_my_city`."""
+"""Coverage of the embedded citizen, for `python -m lmrl.coverage --task guess_my_city`."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from lmrl.coverage.trial import Heard, says
+from lmrl.coverage.trial import Trial, says
 from lmrl.tasks.guess_my_city.partner import is_informative, questions, replies, understood
 
 
-def heard(path: Path) -> Iterator[Heard]:
-    """Ask the questions of a file, which is as `guess_my_city_partner.questions` reads it.
+def trials(path: Path) -> Iterator[Trial]:
+    """Ask the questions of a file, in the format of `partner.questions`.
 
-    An answer is right if it is as the file expects. Where the file says nothing, as published conversations do, it must
-    be an answer: neither a refusal nor "I am not sure".
+    An answer is right if it is as the file expects. Without an expected answer, as in published conversations, it must
+    be neither a refusal nor "I am not sure".
 
     Raises:
         ValueError: the file names a city that is not in the game.
     """
     for brief, question, expected in questions(path):
-        said, name = replies(brief["name"], question), brief["name"]
+        answers, name = replies(brief["name"], question), brief["name"]
         is_right = is_expected(name, question, expected)
-        yield Heard(question, name, understood(question), said[0].strip(), expected, is_right)
+        yield Trial(question, name, understood(question), answers[0].strip(), expected, is_right)
 
 
 def is_expected(name: str, question: str, expected: str) -> bool:
-    """Tell whether a city's answers, if not all of them, contain the expected words, or if none are, are answers."""
-    said = replies(name, question)
+    """Return whether an answer contains the expected words (yes and no: all do), or without these if all inform."""
+    answers = replies(name, question)
     if not expected:
-        return all(map(is_informative, said))
+        return all(map(is_informative, answers))
     holds = all if expected in ("Yes", "No") else any
-    return holds(says(text, expected) for text in said)
+    return holds(says(text, expected) for text in answers)

@@ -14,7 +14,7 @@ import pytest
 from layouts import CAR, LAYOUTS, Like
 
 from lmrl.data import store
-from lmrl.data.outside import DamagedError, parsed
+from lmrl.data.outside import FormatError, parsed
 from lmrl.data.published import PublishedArray
 from lmrl.data.rows import RowError, from_row, to_row
 from lmrl.tasks.car_dealer.published import PublishedCarDealer
@@ -89,14 +89,14 @@ def test_what_is_not_an_array_is_told_with_its_line(importer: Callable, tmp_path
 
 
 def test_repeated_keys_are_refused_with_their_place() -> None:
-    with pytest.raises(DamagedError, match=r"^entry 1, field 'b': given twice in one object$"):
+    with pytest.raises(FormatError, match=r"^entry 1, field 'b': given twice in one object$"):
         parsed('[{"b": 1, "c": 2}, {"b": 1, "c": 2, "b": 1}]')
-    with pytest.raises(DamagedError, match=r"^field 'a', field 'x': given twice in one object$"):
+    with pytest.raises(FormatError, match=r"^field 'a', field 'x': given twice in one object$"):
         parsed('{"a": {"x": {}, "x": []}}')
 
 
 def test_keys_are_texts_too() -> None:
-    with pytest.raises(DamagedError, match=r"^field 'a', field '\\udfff': character 0 is '\\udfff', half of"):
+    with pytest.raises(FormatError, match=r"^field 'a', field '\\udfff': character 0 is '\\udfff', half of"):
         parsed(r'{"a": {"\udfff": 1}}')
 
 

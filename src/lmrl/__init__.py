@@ -1,3 +1,3 @@
 """lmrl: train language models by multi-turn reinforcement learning, from configuration files."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmrl.coverage.trial import Trial
-from lmrl.data.outside import DamagedError, parsed
+from lmrl.data.outside import FormatError, parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def questions(path: str | Path) -> Iterator[Asked]:
         conversations = parsed(file.read_bytes())
         texts = [line for item in conversations for line in item.get("lines") or item["conversation"]]
         yield from (Asked(f"{line.rpartition('? ')[0].strip()}?", {}, "") for line in texts if "? " in line)
-    except DamagedError as error:
+    except FormatError as error:
         raise ValueError(f"{file}, {error}") from error
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{file}: expected a list of conversations with lines, or a file .csv ({error!r})") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lmrl.config.signatures import suggest
-from lmrl.data.outside import DamagedError, short
+from lmrl.data.outside import FormatError, short
 from lmrl.data.published import Place, PublishedFile, flag, listed, number, text
 from lmrl.data.recipe import Recipe
 from lmrl.data.rows import FEATURES, OWN_LABELS, ROLES, LabelledTrajectory, RowError, from_row
@@ -50,7 +50,7 @@ class Dialogues(PublishedFile):
         """Read a dialogue from each line."""
         for _, value in values:
             if not isinstance(value, dict):
-                raise DamagedError(f"the whole line: expected an object, got {short(value)}")
+                raise FormatError(f"the whole line: expected an object, got {short(value)}")
             yield self._exported(value) if "episode_id" in value else _own(value)
 
     def statistics(self, trajectories: Iterable[Trajectory]) -> Mapping[str, int | float]:
@@ -61,16 +61,16 @@ class Dialogues(PublishedFile):
         """Return the episode of an exported row."""
         unknown = [name for name in row if name not in FEATURES]
         if unknown:
-            raise DamagedError(f"field {unknown[0]!r}: not a field of an exported episode")
+            raise FormatError(f"field {unknown[0]!r}: not a field of an exported episode")
         if not isinstance(row.get("meta"), dict):
-            raise DamagedError(f"field 'meta': expected an object, got {short(row.get('meta'))}")
+            raise FormatError(f"field 'meta': expected an object, got {short(row.get('meta'))}")
         try:
             read = from_row({**row, "meta": json.dumps(row["meta"], sort_keys=True)})
         except RowError as error:
-            raise DamagedError(str(error)) from error
+            raise FormatError(str(error)) from error
         for name, expected in (("task", self.task), ("env_version", self.env_version)):
             if row[name] != expected:
-                raise DamagedError(
+                raise FormatError(
                     f"field {name!r}: expected {expected!r}, as the whole file is one dataset of the "
                     f"task {self.task}, got {short(row[name])}"
                 )
@@ -99,10 +99,10 @@ def _own(value: Mapping[str, Any]) -> Trajectory:
     for name in value:
         if name not in FIELDS:
             known = suggest(name, list(FIELDS)) or f"; known are {', '.join(FIELDS)}"
-            raise DamagedError(f"field {name!r}: not a field of a dialogue{known}; put other facts into 'meta'")
+            raise FormatError(f"field {name!r}: not a field of a dialogue{known}; put other facts into 'meta'")
     said = [_message(item, index) for index, item in enumerate(listed(value, "messages"))]
     if not any(ROLES.get(role) for role, _ in said):
-        raise DamagedError("field 'messages': an episode needs at least one action (role assistant)")
+        raise FormatError("field 'messages': an episode needs at least one action (role assistant)")
     rewards = _rewards(value, [role for role, _ in said])
     turns = [Turn(words, ROLES.get(role, False), reward) for (role, words), reward in zip(said, rewards, strict=True)]
     if said[0][0] == SYSTEM and len(turns) > 1 and not turns[1].is_action:
@@ -111,11 +111,11 @@ def _own(value: Mapping[str, Any]) -> Trajectory:
     terminated = flag(value.get("terminated", not truncated), "field 'terminated'")
     info = value.get("meta", {})
     if not isinstance(info, dict):
-        raise DamagedError(f"field 'meta': expected an object, got {short(info)}")
+        raise FormatError(f"field 'meta': expected an object, got {short(info)}")
     if "success" in value:
         info = info | {"success": flag(value["success"], "field 'success'")}
     if terminated and truncated:
-        raise DamagedError("field 'truncated': an episode is either terminated or truncated, not both")
+        raise FormatError("field 'truncated': an episode is either terminated or truncated, not both")
     labels = {"policy": text(value["policy"], "field 'policy'")} if "policy" in value else {}
     return LabelledTrajectory(tuple(turns), terminated, not terminated, _seed(value.get("seed")), info, labels)
 
@@ -124,14 +124,14 @@ def _message(item: Any, index: int) -> tuple[str, str]:
     """Return role and text of a message, the text with a line break at its end."""
     place = f"field 'messages', entry {index}"
     if not isinstance(item, dict):
-        raise DamagedError(f"{place}: expected an object with role and content, got {short(item)}")
+        raise FormatError(f"{place}: expected an object with role and content, got {short(item)}")
     role = item.get("role")
     if not isinstance(role, str) or (role not in ROLES and (role != SYSTEM or index)):
         allowed = "user or assistant, or system in the first message"
-        raise DamagedError(f"{place}, field 'role': expected {allowed}, got {short(role)}")
+        raise FormatError(f"{place}, field 'role': expected {allowed}, got {short(role)}")
     words = text(item.get("content"), f"{place}, field 'content'")
     if not words.strip():
-        raise DamagedError(f"{place}, field 'content': it is empty, and nothing can be read or learned from that")
+        raise FormatError(f"{place}, field 'content': it is empty, and nothing can be read or learned from that")
     return role, words if words.endswith("\n") else f"{words}\n"
 
 
@@ -141,18 +141,18 @@ def _rewards(value: Mapping[str, Any], roles: Sequence[str]) -> list[float]:
     spread = [0.0] * len(roles)
     if "rewards" not in value:
         if "return" not in value:
-            raise DamagedError("field 'rewards': missing; give one number for each action, or 'return' for the whole")
+            raise FormatError("field 'rewards': missing; give one number for each action, or 'return' for the whole")
         spread[actions[-1]] = number(value["return"], "field 'return'")
         return spread
     given = [number(item, f"field 'rewards', entry {index}") for index, item in enumerate(listed(value, "rewards"))]
     if len(given) not in (len(actions), len(roles)):
-        raise DamagedError(
+        raise FormatError(
             f"field 'rewards': {len(given)} numbers for {len(actions)} actions in {len(roles)} messages: give one for "
             "each action, or one for each message"
         )
     for index, reward in zip(range(len(roles)) if len(given) == len(roles) else actions, given, strict=True):
         if reward and index not in actions:
-            raise DamagedError(f"field 'rewards', entry {index}: {reward} for a message that is not an action")
+            raise FormatError(f"field 'rewards', entry {index}: {reward} for a message that is not an action")
         spread[index] = reward
     if "return" in value:
         _compare(number(value["return"], "field 'return'"), math.fsum(spread))
@@ -161,10 +161,10 @@ def _rewards(value: Mapping[str, Any], roles: Sequence[str]) -> list[float]:
 
 def _compare(promised: float, total: float) -> None:
     if not math.isclose(promised, total, rel_tol=1e-4, abs_tol=1e-3):
-        raise DamagedError(f"field 'return': {promised}, but the rewards sum to {total}")
+        raise FormatError(f"field 'return': {promised}, but the rewards sum to {total}")
 
 
 def _seed(value: Any) -> int | None:
     if value is None or (type(value) is int and -(2**63) <= value < 2**63):
         return value
-    raise DamagedError(f"field 'seed': expected a whole number of 64 bits or null, got {short(value)}")
+    raise FormatError(f"field 'seed': expected a whole number of 64 bits or null, got {short(value)}")

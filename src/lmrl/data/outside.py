@@ -13,7 +13,7 @@ _DIGITS = 300
 """Whole numbers of more digits are larger than any floating-point number."""
 
 
-class DamagedError(Exception):
+class FormatError(Exception):
     """A value that is not as its layout says; the message names the field."""
 
 
@@ -27,7 +27,7 @@ def parsed(content: bytes | str) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        DamagedError: it is not JSON, or a value is refused as by `refuse`.
+        FormatError: it is not JSON, or a value is refused as by `refuse`.
     """
     value = syntax_only(content)
     refuse(value)
@@ -38,17 +38,17 @@ def syntax_only(content: bytes | str) -> Any:
     """Return the value of a JSON text before `refuse` has checked it, for callers that know where its parts stand.
 
     Raises:
-        DamagedError: it is not JSON, or nested far too deeply.
+        FormatError: it is not JSON, or nested far too deeply.
     """
     try:
         return json.loads(content, object_pairs_hook=_object, parse_int=_whole_number)
     except RecursionError:
-        raise DamagedError(_too_deep()) from None
+        raise FormatError(_too_deep()) from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}: " if error.lineno > 1 else f"column {error.colno}: "
-        raise DamagedError(f"not JSON ({where}{error.msg})") from error
+        raise FormatError(f"not JSON ({where}{error.msg})") from error
     except ValueError as error:
-        raise DamagedError(f"not JSON ({error})") from error
+        raise FormatError(f"not JSON ({error})") from error
 
 
 def refuse(value: Any, place: str = "", depth: int = 0) -> None:
@@ -60,30 +60,30 @@ def refuse(value: Any, place: str = "", depth: int = 0) -> None:
         depth: how many lists and objects it stands in.
 
     Raises:
-        DamagedError: a key is repeated, a number is not finite or does not fit into 32 bits, a text holds half of a
+        FormatError: a key is repeated, a number is not finite or does not fit into 32 bits, a text holds half of a
             character, or lists and objects are nested too deeply.
     """
     if depth > DEEPEST:
-        raise DamagedError(_too_deep())  # its place would be as long
+        raise FormatError(_too_deep())  # its place would be as long
     if isinstance(value, str):
         if problem := text_problem(value):
-            raise DamagedError(f"{_before(place)}{problem}")
+            raise FormatError(f"{_before(place)}{problem}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
             refuse(item, f"{_after(place)}entry {index}", depth + 1)
     elif isinstance(value, dict):
         _refuse_object(value, place, depth)
     elif problem := number_problem(value):
-        raise DamagedError(f"{_before(place)}{problem}")
+        raise FormatError(f"{_before(place)}{problem}")
 
 
 def _refuse_object(value: Mapping[str, Any], place: str, depth: int) -> None:
     """Check the keys and the values of an object."""
     if isinstance(value, _RepeatedKey):
-        raise DamagedError(f"{_after(place)}field {value.key!r}: given twice in one object")
+        raise FormatError(f"{_after(place)}field {value.key!r}: given twice in one object")
     for key, item in value.items():
         if problem := text_problem(key):
-            raise DamagedError(f"{_after(place)}field {key!r}: {problem}")
+            raise FormatError(f"{_after(place)}field {key!r}: {problem}")
         refuse(item, f"{_after(place)}field {key!r}", depth + 1)
 
 

@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lmrl.data.outside import DamagedError, refuse, short, syntax_only
+from lmrl.data.outside import FormatError, refuse, short, syntax_only
 from lmrl.data.recipe import Recipe
 from lmrl.data.rows import flaw
 from lmrl.text.trajectory import Trajectory
 
-__all__ = ["DamagedError", "PublishedArray", "PublishedFile", "flag", "listed", "number", "short", "step", "text"]
+__all__ = ["FormatError", "PublishedArray", "PublishedFile", "flag", "listed", "number", "short", "step", "text"]
 
 Place = dict[str, int]
 """Where a value stands in its file: `line`, from 1, or `index` in an array, from 0, or both."""
@@ -49,7 +49,7 @@ class PublishedFile(ABC):
         """Turn the file's values, each with its place, into trajectories.
 
         Raises:
-            DamagedError: a value is not as its layout says.
+            FormatError: a value is not as its layout says.
         """
 
     def options(self) -> Mapping[str, Any]:
@@ -84,16 +84,16 @@ class PublishedFile(ABC):
         try:
             for episode in self.read(values()):
                 if problem := flaw(episode):
-                    raise DamagedError(problem)
+                    raise FormatError(problem)
                 yield episode
-        except DamagedError as error:
+        except FormatError as error:
             raise ValueError(f"{self.path}, {where}{error}") from error
 
     def entries(self) -> Iterator[Entry]:
         """Find the file's values: each line that is not blank is one.
 
         Raises:
-            DamagedError: the file cannot be divided into values; the message names the place.
+            FormatError: the file cannot be divided into values; the message names the place.
         """
         for line, content in self._lines():
             yield f"line {line}, ", {"line": line}, partial(_whole, "line", content)
@@ -119,14 +119,14 @@ class PublishedArray(PublishedFile):
     def __len__(self) -> int:
         try:
             return sum(1 for _ in self.entries())
-        except DamagedError:
+        except FormatError:
             return 0  # reading tells what is wrong, and where
 
     def entries(self) -> Iterator[Entry]:
         """Find the file's values: what `split` makes of the whole file, or of each of its lines.
 
         Raises:
-            DamagedError: the file is not JSON; the message names the place.
+            FormatError: the file is not JSON; the message names the place.
         """
         if self._is_one_value():
             yield from self.split(_whole("file", self.path.read_bytes(), check=False), "", {})
@@ -135,8 +135,8 @@ class PublishedArray(PublishedFile):
             where = f"line {line}, "
             try:
                 value = _whole("line", content, check=False)
-            except DamagedError as error:
-                raise DamagedError(f"{where}{error}") from error
+            except FormatError as error:
+                raise FormatError(f"{where}{error}") from error
             yield from self.split(value, where, {"line": line})
 
     def _is_one_value(self) -> bool:
@@ -165,8 +165,8 @@ def _whole(what: str, content: bytes, *, check: bool = True) -> Any:
     """Return the JSON value of a whole file or line."""
     try:
         value = syntax_only(content)
-    except DamagedError as error:
-        raise DamagedError(f"the whole {what}: {error}") from error
+    except FormatError as error:
+        raise FormatError(f"the whole {what}: {error}") from error
     return _checked(value) if check else value
 
 
@@ -179,38 +179,38 @@ def _checked(value: Any) -> Any:
 def listed(value: Mapping[str, Any], name: str) -> list[Any]:
     """Return a field that must be a list."""
     if not isinstance(value.get(name), list):
-        raise DamagedError(f"field {name!r}: expected a list, got {short(value.get(name))}")
+        raise FormatError(f"field {name!r}: expected a list, got {short(value.get(name))}")
     return value[name]
 
 
 def text(value: Any, place: str) -> str:
     """Return a value that must be text."""
     if not isinstance(value, str):
-        raise DamagedError(f"{place}: expected text, got {short(value)}")
+        raise FormatError(f"{place}: expected text, got {short(value)}")
     return value
 
 
 def number(value: Any, place: str) -> float:
     """Return a value that must be a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DamagedError(f"{place}: expected a finite number, got {short(value)}")
+        raise FormatError(f"{place}: expected a finite number, got {short(value)}")
     return float(value)
 
 
 def flag(value: Any, place: str) -> bool:
     """Return a value that must be true or false."""
     if not isinstance(value, bool):
-        raise DamagedError(f"{place}: expected true or false, got {short(value)}")
+        raise FormatError(f"{place}: expected true or false, got {short(value)}")
     return value
 
 
 def step(item: Any, index: int) -> tuple[str, str, float]:
     """Return an object with `state`, `action`, `reward` and `done`, a layout of several tasks, without the last."""
     if not isinstance(item, dict):
-        raise DamagedError(f"step {index}: expected an object, got {short(item)}")
+        raise FormatError(f"step {index}: expected an object, got {short(item)}")
     for name in ("state", "action", "reward", "done"):
         if name not in item:
-            raise DamagedError(f"step {index}, field {name!r}: missing")
+            raise FormatError(f"step {index}, field {name!r}: missing")
     place = f"step {index}, field"
     flag(item["done"], f"{place} 'done'")
     return (

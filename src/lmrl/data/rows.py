@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import Features, List, Value
 
-from lmrl.data.outside import DamagedError, number_problem, parsed, short, text_problem
+from lmrl.data.outside import FormatError, number_problem, parsed, short, text_problem
 from lmrl.text.trajectory import History, Trajectory, Turn
 
 FEATURES = Features(
@@ -188,7 +188,7 @@ def _is_json_object(value: Any) -> str | None:
     try:
         if isinstance(value, str) and isinstance(parsed(value), dict):
             return None
-    except DamagedError as error:
+    except FormatError as error:
         return f"expected a JSON object: {error}"
     return f"expected a JSON object, got {short(value)}"
 

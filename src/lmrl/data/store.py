@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmrl.data.card import card
-from lmrl.data.outside import DamagedError, parsed
+from lmrl.data.outside import FormatError, parsed
 from lmrl.data.rows import FEATURES, RowError, from_row, to_row
 from lmrl.data.statistics import Summary
 from lmrl.text.trajectory import Trajectory
 
-FORMAT = 1
+FORMAT = 2
 """Changes whenever older folders can no longer be read."""
 ROWS_PER_FILE, ROWS_PER_GROUP = 50_000, 1_000
 DESCRIPTION = "dataset.json"
@@ -231,7 +231,7 @@ def describe(folder: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{folder} is not a dataset of lmrl: it has no {DESCRIPTION}")
     try:
         description = parsed(path.read_bytes())
-    except DamagedError as error:
+    except FormatError as error:
         raise ValueError(f"{path}: damaged ({error})") from error
     texts = dict.fromkeys(("task", "policy", "env_version", "fingerprint"), str)
     tables = dict.fromkeys(("recipe", "statistics", "published", "files"), dict)
@@ -239,7 +239,8 @@ def describe(folder: str | Path) -> dict[str, Any]:
         if not isinstance(description, dict) or not isinstance(description.get(name), kind):
             raise ValueError(f"{path}: field {name!r} is missing or damaged")
     if description["format"] != FORMAT:
-        raise ValueError(f"{path}: format {description['format']} is not {FORMAT}, which this version of lmrl reads")
+        advice = f"make the data again (python -m lmrl.data generate task={description['task']}) or import them again"
+        raise ValueError(f"{path}: format {description['format']}, but this version of lmrl reads {FORMAT}: {advice}")
     if not description["files"] or not all(type(count) is int and count > 0 for count in description["files"].values()):
         raise ValueError(f"{path}: field 'files' must name at least one file, each with its number of rows")
     return description

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from lmrl.data.published import DamagedError, Entry, Place, PublishedArray, flag, listed, number, short, text
+from lmrl.data.published import Entry, FormatError, Place, PublishedArray, flag, listed, number, short, text
 from lmrl.data.recipe import Recipe
 from lmrl.tasks.car_dealer.env import OPENING
 from lmrl.tasks.car_dealer.partner import read_decision
@@ -62,7 +62,7 @@ class PublishedCarDealer(PublishedArray):
         for personality, items in value.items():
             kind = f"{where}personality {personality!r}"
             if not isinstance(items, list):
-                raise DamagedError(f"{kind}: expected a list, got {short(items)}")
+                raise FormatError(f"{kind}: expected a list, got {short(items)}")
             yield from super().split(items, f"{kind}, ", place)
 
     def read(self, values: Iterator[tuple[Place, Any]]) -> Iterator[Trajectory]:
@@ -72,14 +72,14 @@ class PublishedCarDealer(PublishedArray):
     def _trajectory(self, conversation: Any, place: Place) -> Trajectory:
         """Read one conversation."""
         if not isinstance(conversation, dict):
-            raise DamagedError(f"expected an object, got {short(conversation)}")
+            raise FormatError(f"expected an object, got {short(conversation)}")
         buyer = conversation.get("buyer_info")
         if not isinstance(buyer, dict):
-            raise DamagedError(f"field 'buyer_info': expected an object, got {short(buyer)}")
+            raise FormatError(f"field 'buyer_info': expected an object, got {short(buyer)}")
         said = _merged([_line(item, index) for index, item in enumerate(listed(conversation, "lines"))])
         last = max((index for index, (is_action, _) in enumerate(said) if is_action), default=None)
         if last is None:
-            raise DamagedError("field 'lines': a conversation in which the seller says nothing")
+            raise FormatError("field 'lines': a conversation in which the seller says nothing")
         reward, facts = self._outcome(conversation, _budget(buyer.get("budget")))
         who = buyer.get("personality", buyer.get("background_buyer"))
         facts |= {**place, "personality": text(who, "field 'buyer_info', personality")}
@@ -98,7 +98,7 @@ class PublishedCarDealer(PublishedArray):
         if output is None:
             return 0.0, facts
         if not isinstance(output, dict):
-            raise DamagedError(f"field 'output': expected an object, got {short(output)}")
+            raise FormatError(f"field 'output': expected an object, got {short(output)}")
         bought = flag(output.get("car_bought"), "field 'output', car_bought")
         list_price = _dollars(output.get("msrp"), "field 'output', msrp")
         paid = output.get("buy_price")
@@ -107,7 +107,7 @@ class PublishedCarDealer(PublishedArray):
         facts |= {"price": price if bought else 0, "list_price": list_price}
         case = {"budget": budget, "list_price": list_price, "mode": self.reward}
         if bought and not budget + list_price:
-            raise DamagedError("field 'output', msrp: it and the budget are 0, so the sale has no value")
+            raise FormatError("field 'output', msrp: it and the budget are 0, so the sale has no value")
         if bought:
             return sale_reward(price, **case), facts
         return loss_reward(**case, reject=self.reject_reward), facts
@@ -116,10 +116,10 @@ class PublishedCarDealer(PublishedArray):
 def _line(item: Any, index: int) -> tuple[bool, str]:
     """Return whether the seller speaks, and the words in one line without the buyer's decision."""
     if not isinstance(item, dict):
-        raise DamagedError(f"field 'lines', entry {index}: expected an object, got {short(item)}")
+        raise FormatError(f"field 'lines', entry {index}: expected an object, got {short(item)}")
     role = item.get("role")
     if not isinstance(role, str) or role not in ROLES:
-        raise DamagedError(f"field 'lines', entry {index}, role: expected one of {', '.join(ROLES)}, got {short(role)}")
+        raise FormatError(f"field 'lines', entry {index}, role: expected one of {', '.join(ROLES)}, got {short(role)}")
     words = text(item.get("text"), f"field 'lines', entry {index}, text")
     return ROLES[role], (" ".join(words.split()) if ROLES[role] else read_decision(words).words)
 
@@ -135,7 +135,7 @@ def _budget(value: Any) -> int:
     if isinstance(value, str):
         found = re.fullmatch(r"\$?([0-9]{1,9})(k?)", value.strip().replace(",", "").lower())
         if found is None:
-            raise DamagedError(f"field 'buyer_info', budget: expected dollars, got {short(value)}")
+            raise FormatError(f"field 'buyer_info', budget: expected dollars, got {short(value)}")
         return int(found[1]) * (1000 if found[2] else 1)
     return _dollars(value, "field 'buyer_info', budget")
 
@@ -143,5 +143,5 @@ def _budget(value: Any) -> int:
 def _dollars(value: Any, place: str) -> int:
     amount = number(value, place)
     if amount < 0:
-        raise DamagedError(f"{place}: expected dollars, got {short(value)}")
+        raise FormatError(f"{place}: expected dollars, got {short(value)}")
     return round(amount)

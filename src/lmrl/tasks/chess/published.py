@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lmrl.config.types import PositiveCount
-from lmrl.data.published import DamagedError, Place, PublishedFile, flag, short, step, text
+from lmrl.data.published import FormatError, Place, PublishedFile, flag, short, step, text
 from lmrl.data.recipe import Recipe
 from lmrl.tasks.chess.env import ILLEGAL_REWARD
 from lmrl.tasks.chess.positions import Board, Move, move_text, read_move, read_state, state_text
@@ -58,14 +58,14 @@ class PublishedChess(PublishedFile):
                     yield self._game(waiting, first)
                     waiting = []
             else:
-                raise DamagedError(_foreign(value))
+                raise FormatError(_foreign(value))
         if waiting:
             yield self._game(waiting, first)
 
     def _game(self, steps: Sequence[Step], place: Place) -> Trajectory:
         """Return the trajectory of a whole game."""
         if not steps:
-            raise DamagedError("the whole line: a game without any move")
+            raise FormatError("the whole line: a game without any move")
         turns, invalid = [], 0
         for board, action, reward, _ in steps:
             is_invalid = read_move(board, action) is None
@@ -103,7 +103,7 @@ def _single(value: Mapping[str, Any], place: Place) -> Trajectory:
     """Return a single move as an episode."""
     board = _board(text(value["from_state"], "field 'from_state'"), "field 'from_state'")
     if "action" not in value:
-        raise DamagedError("field 'action': missing")
+        raise FormatError("field 'action': missing")
     move = _checked(board, text(value["action"], "field 'action'"), "field 'action'")
     turns = [Turn(state_text(board), is_action=False)]
     said = move_text(board, move)
@@ -122,9 +122,9 @@ def _board(state: str, place: str) -> Board:
     try:
         board = read_state(state)
     except ValueError as error:
-        raise DamagedError(f"{place}: {error}") from error
+        raise FormatError(f"{place}: {error}") from error
     if not board.turn or board.is_game_over():
-        raise DamagedError(f"{place}: White must be to move, and the game not over: {short(state)}")
+        raise FormatError(f"{place}: White must be to move, and the game not over: {short(state)}")
     return board
 
 
@@ -132,7 +132,7 @@ def _checked(board: Board, action: str, place: str) -> Move:
     """Return the move of a field, which must be legal."""
     move = read_move(board, action)
     if move is None:
-        raise DamagedError(f"{place}: {short(action)} is not a legal move at {board.fen()}")
+        raise FormatError(f"{place}: {short(action)} is not a legal move at {board.fen()}")
     return move
 
 

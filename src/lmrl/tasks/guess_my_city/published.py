@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from lmrl.data.published import DamagedError, Place, PublishedArray, flag, listed, short, text
+from lmrl.data.published import FormatError, Place, PublishedArray, flag, listed, short, text
 from lmrl.tasks.guess_my_city.env import OPENING, QUESTIONS
 from lmrl.tasks.guess_my_city.partner import split
 from lmrl.text.trajectory import Trajectory, Turn
@@ -35,7 +35,7 @@ class PublishedGuessMyCity(PublishedArray):
 def _trajectory(value: Any, place: Place) -> Trajectory:
     """Return the game of one object; `place` says where in the file it stands."""
     if not isinstance(value, dict):
-        raise DamagedError(f"the whole value: expected an object, got {short(value)}")
+        raise FormatError(f"the whole value: expected an object, got {short(value)}")
     is_raw = "conversation" in value
     lines, won = ("conversation", "done") if is_raw else ("lines", "correct")
     said = [
@@ -43,7 +43,7 @@ def _trajectory(value: Any, place: Place) -> Trajectory:
         for i, line in enumerate(listed(value, lines))
     ]
     if not 0 < len(said) <= QUESTIONS:
-        raise DamagedError(f"field {lines!r}: {len(said)} lines, expected 1 to {QUESTIONS}")
+        raise FormatError(f"field {lines!r}: {len(said)} lines, expected 1 to {QUESTIONS}")
     success = flag(value.get(won), f"field {won!r}")
     turns = [Turn(OPENING, is_action=False)]
     for index, (question, answer) in enumerate(said):
@@ -66,7 +66,7 @@ def _pair(line: str, place: str, is_raw: bool) -> tuple[str, str]:
         head, mark, answer = line.rpartition("? ")
         question = f"{head}?" if mark else line
     if not question.strip():
-        raise DamagedError(f"{place}: a line without any question, got {short(line)}")
+        raise FormatError(f"{place}: a line without any question, got {short(line)}")
     return f"{' '.join(question.split())}\n", f"{' '.join(answer.split())}\n"
 
 

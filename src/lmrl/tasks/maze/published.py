@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lmrl.config.types import Number
-from lmrl.data.published import DamagedError, Place, PublishedFile, flag, listed, number, short, step, text
+from lmrl.data.published import FormatError, Place, PublishedFile, flag, listed, number, short, step, text
 from lmrl.data.recipe import Recipe
 from lmrl.text.trajectory import Trajectory, Turn
 
@@ -39,7 +39,7 @@ class PublishedMaze(PublishedFile):
         for place, value in values:
             steps, rest = _steps(value)
             if not steps:
-                raise DamagedError("the whole line: a trajectory without any action")
+                raise FormatError("the whole line: a trajectory without any action")
             turns: list[Turn] = []
             for observation, action, reward in steps:
                 turns += [Turn(observation, is_action=False), Turn(action, is_action=True, reward=reward)]
@@ -54,11 +54,11 @@ def _steps(value: Any) -> tuple[list[tuple[str, str, float]], str | None]:
     if isinstance(value, list):
         return [step(item, index) for index, item in enumerate(value)], None
     if not isinstance(value, dict):
-        raise DamagedError(f"the whole line: expected a list or an object, got {short(value)}")
+        raise FormatError(f"the whole line: expected a list or an object, got {short(value)}")
     texts, rewards, dones = (listed(value, name) for name in ("text_history", "rewards", "dones"))
     for name, other in (("rewards", rewards), ("dones", dones)):
         if len(other) != len(texts):
-            raise DamagedError(f"field {name!r}: {len(other)} entries for {len(texts)} texts")
+            raise FormatError(f"field {name!r}: {len(other)} entries for {len(texts)} texts")
     for index, said in enumerate(texts):
         text(said, f"field 'text_history', entry {index}")
     for index in range(1, len(texts), 2):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lmrl.data.published import DamagedError, Place, PublishedArray, flag, listed, number, short, text
+from lmrl.data.published import FormatError, Place, PublishedArray, flag, listed, number, short, text
 from lmrl.text.trajectory import Trajectory, Turn
 
 _LOST = "You lost!"
@@ -35,10 +35,10 @@ class PublishedTextNav(PublishedArray):
 def _trajectory(value: Any, place: Place) -> Trajectory:
     """Return the trajectory of one object; `place` says where in the file it stands."""
     if not isinstance(value, dict):
-        raise DamagedError(f"the whole value: expected an object, got {short(value)}")
+        raise FormatError(f"the whole value: expected an object, got {short(value)}")
     said = [text(item, f"field 'text_history', entry {i}") for i, item in enumerate(listed(value, "text_history"))]
     if len(said) < 3 or len(said) % 2 == 0:
-        raise DamagedError(
+        raise FormatError(
             f"field 'text_history': {len(said)} texts, expected an odd number from 3 on (observation, action, ...)"
         )
     rewards = [number(item, f"field 'rewards', entry {i}") for i, item in enumerate(listed(value, "rewards"))]
@@ -46,9 +46,9 @@ def _trajectory(value: Any, place: Place) -> Trajectory:
     actions = len(said) // 2
     for name, entries in (("rewards", rewards), ("dones", dones)):
         if len(entries) != actions:
-            raise DamagedError(f"field {name!r}: {len(entries)} entries for {actions} actions")
+            raise FormatError(f"field {name!r}: {len(entries)} entries for {actions} actions")
     if True in dones[:-1]:
-        raise DamagedError(f"field 'dones', entry {dones.index(True)}: true, but the trajectory goes on")
+        raise FormatError(f"field 'dones', entry {dones.index(True)}: true, but the trajectory goes on")
     success, lost = rewards[-1] > 0, _LOST in said[-1]
     over = success or lost
     return Trajectory(tuple(_turns(said, rewards)), over, not over, info={**place, "success": success, "lost": lost})

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from lmrl.data.published import DamagedError, Place, PublishedArray, flag, listed, short, text
+from lmrl.data.published import FormatError, Place, PublishedArray, flag, listed, short, text
 from lmrl.tasks.twenty_questions.env import OPENING, QUESTION_REWARD, WIN_REWARD
 from lmrl.text.trajectory import Trajectory, Turn
 
@@ -31,14 +31,14 @@ class PublishedTwentyQuestions(PublishedArray):
 def _conversation(value: Any, place: Place) -> Trajectory:
     """Read one conversation; `place` says where in the file it stands."""
     if not isinstance(value, dict):
-        raise DamagedError(f"the whole value: expected an object, got {short(value)}")
+        raise FormatError(f"the whole value: expected an object, got {short(value)}")
     lines = [_exchange(line, f"field 'lines', entry {index}") for index, line in enumerate(listed(value, "lines"))]
     if not 1 <= len(lines) <= QUESTIONS:
-        raise DamagedError(f"field 'lines': expected 1 to {QUESTIONS} entries, got {len(lines)}")
+        raise FormatError(f"field 'lines': expected 1 to {QUESTIONS} entries, got {len(lines)}")
     success = flag(value.get("correct"), "field 'correct'")
     names = [text(name, f"field 'word', entry {index}") for index, name in enumerate(listed(value, "word"))]
     if not names:
-        raise DamagedError("field 'word': expected at least one name")
+        raise FormatError("field 'word': expected at least one name")
     turns = [Turn(OPENING, is_action=False)]
     for index, (question, answer) in enumerate(lines, start=1):
         has_won = success and index == len(lines)
@@ -53,5 +53,5 @@ def _exchange(line: Any, place: str) -> tuple[str, str]:
     """Return a question and its answer, each with its line break; they are divided at the last question mark."""
     question, mark, answer = text(line, place).rpartition("? ")
     if not mark or not question.strip() or not answer.strip():
-        raise DamagedError(f"{place}: expected a question, '? ' and an answer, got {short(line)}")
+        raise FormatError(f"{place}: expected a question, '? ' and an answer, got {short(line)}")
     return f"{question.strip()}?\n", f"{answer.strip()}\n"

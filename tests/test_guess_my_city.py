@@ -17,14 +17,17 @@ from lmrl.data.generate import load_or_generate
 from lmrl.data.recipe import Recipe
 from lmrl.data.statistics import Summary
 from lmrl.envs.core import PRINTABLE, Dialogue
+from lmrl.envs.tables import rows
 from lmrl.policies.core import Action, Policy, Request
 from lmrl.policies.prompted import Prompt
 from lmrl.rollout import Start, rollout
+from lmrl.tasks.guess_my_city import parser as parser_module
 from lmrl.tasks.guess_my_city.cities import cities, themes
 from lmrl.tasks.guess_my_city.coverage import is_expected
 from lmrl.tasks.guess_my_city.env import GuessMyCity
 from lmrl.tasks.guess_my_city.guesses import gives_away, guessed
 from lmrl.tasks.guess_my_city.partner import (
+    ANSWERS,
     EmbeddedCitizen,
     answer,
     city_of,
@@ -540,3 +543,11 @@ def test_held_out_file_is_a_table() -> None:
         rows = list(csv.DictReader(file))
     assert set(rows[0]) == {"name", "question", "answer"}
     assert {row["name"] for row in rows} <= set(NAMES)
+
+
+def test_every_topic_is_answered_by_one_object() -> None:
+    topics = {row["topic"] for row in rows(parser_module.__file__, "topics.csv")}
+    assert len(topics) > 40
+    for topic in topics:
+        assert [module.__name__ for module in ANSWERS if hasattr(module, topic)], topic
+        assert len([module for module in ANSWERS if callable(getattr(module, topic, None))]) == 1, topic

@@ -4,24 +4,11 @@ Every function takes a city and the meaning of a question, and returns the sente
 """
 
 import re
-from collections.abc import Callable
 
 from lmrl.tasks.guess_my_city.cities import City, listed, plain
-from lmrl.tasks.guess_my_city.location import Answers, either, sentence
+from lmrl.tasks.guess_my_city.location import Answers, either
 from lmrl.tasks.guess_my_city.parser import Meaning
 from lmrl.tasks.guess_my_city.places import belongs, places
-
-
-def union(city: City, _meaning: Meaning) -> Answers:
-    """Tell whether the country is in the European Union."""
-    is_in = city.land["in_eu"] == "yes"
-    return either(is_in, "my country is in the European Union", "my country is not in the European Union")
-
-
-def soviet(city: City, _meaning: Meaning) -> Answers:
-    """Tell whether the country was part of the Soviet Union."""
-    was = city.land["in_soviet_union"] == "yes"
-    return either(was, "my country was part of the Soviet Union", "my country was not part of the Soviet Union")
 
 
 def landlocked(city: City, meaning: Meaning) -> Answers:
@@ -46,17 +33,6 @@ def neighbours(city: City, meaning: Meaning) -> Answers:
     if meaning.is_closed:
         return ["Yes, my country has borders with other countries."]
     return [f"My country has a border with {name}." for name in theirs[:3]]
-
-
-def monarchy(city: City, _meaning: Meaning) -> Answers:
-    """Tell whether the country is a monarchy."""
-    return either(city.land["government"] == "monarchy", "my country has a monarch", "my country has no monarch")
-
-
-def communism(city: City, _meaning: Meaning) -> Answers:
-    """Tell whether a communist party rules."""
-    is_ruled = city.land["government"] == "communist"
-    return either(is_ruled, "a communist party rules my country", "no communist party rules my country")
 
 
 def government(city: City, meaning: Meaning) -> Answers:
@@ -110,16 +86,6 @@ def timezone(city: City, meaning: Meaning) -> Answers:
     return [f"My city has {said} in January."]
 
 
-def driving(city: City, meaning: Meaning) -> Answers:
-    """Tell on which side of the road people drive."""
-    side = city.own["side"] or city.land["side"]
-    said = f"people drive on the {side}"
-    asked = re.search(r"\b(left|right)\b(?! in)", meaning.text)
-    if meaning.is_closed and asked:
-        return either(asked[1] == side, said, said)
-    return [sentence(said)]
-
-
 _MAIN = {
     "Islam": ("islam", "muslim", "sunni"),
     "Shia Islam": ("islam", "muslim", "shia"),
@@ -170,49 +136,3 @@ def language(city: City, meaning: Meaning) -> Answers:
         return either(len(city.languages) > 1, "people speak several languages", f"most people speak {main}")
     said = [f"The main language in my city is {main}.", f"People in my city speak {main}."]
     return [f"Yes, people in my city speak {main}."] if meaning.is_closed else said
-
-
-def script(city: City, meaning: Meaning) -> Answers:
-    """Confirm or name the script."""
-    name = city.land["script"]
-    asked = re.search(r"latin|roman|cyrillic|arabic|chinese|hangul|devanagari|japanese|thai", meaning.text)
-    said = f"people write in the {name} script"
-    if meaning.is_closed and asked:
-        return either({"roman": "latin"}.get(asked[0], asked[0]) == plain(name), said, said)
-    return [sentence(said)]
-
-
-def currency(city: City, meaning: Meaning) -> Answers:
-    """Confirm or name the currency."""
-    name = city.derived["currency"]
-    asked = re.findall(
-        r"euro|dollar|peso|rupee|rupiah|yen|yuan|won\b|pound|real\b|reais|baht|ruble|lira|rial|dinar", meaning.text
-    )
-    if meaning.is_closed and asked:
-        holds = any(word.strip() in plain(name) or (word == "reais" and name == "Real") for word in asked)
-        return either(holds, f"people pay with the {name}", f"people pay with the {name}")
-    return [f"The currency is the {name}.", f"People pay with the {name}."]
-
-
-TOPICS: dict[str, Callable[[City, Meaning], Answers]] = {
-    **{
-        function.__name__: function
-        for function in (
-            union,
-            soviet,
-            landlocked,
-            neighbours,
-            monarchy,
-            communism,
-            government,
-            ruled,
-            timezone,
-            driving,
-            religion,
-            language,
-            script,
-            currency,
-        )
-    },
-}
-"""What answers each topic of `guess_my_city_parser` that this file knows."""

@@ -100,22 +100,3 @@ def thing(city: City, meaning: Meaning) -> Answers:
     own |= {plain(name) for name in (*city.dishes, *city.local_dishes, *city.festivals, *city.local_festivals)}
     own |= {plain(name) for name in (*listed(city.land["drinks"]), *listed(city.land["clothing"]))}
     return either(any(name in own for name in meaning.items), "my city has that", "my city does not have that")
-
-
-def silkroad(city: City, _meaning: Meaning) -> Answers:
-    """Tell whether the city was on the Silk Road."""
-    return either("silkroad" in city.themes, "it was on the Silk Road", "it was not on the Silk Road")
-
-
-TOPICS: dict[str, Callable[[City, Meaning], Answers]] = {
-    "food": food,
-    "drinks": drinks,
-    "festival": festival,
-    "sport": sport,
-    "clothing": clothing,
-    "landmark": landmark,
-    "industry": industry,
-    "about": about,
-    **{function.__name__: function for function in (olympics, silkroad, transport, theme, thing)},
-}
-"""What answers each topic of `guess_my_city_parser` that this file knows."""

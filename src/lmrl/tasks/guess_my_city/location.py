@@ -5,7 +5,6 @@ Every function takes a city and the meaning of a question, and returns the sente
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import replace
 
 from lmrl.tasks.guess_my_city.cities import City, cities, listed
@@ -46,6 +45,16 @@ def guess(city: City, meaning: Meaning) -> Answers:
     return [DENIED.format(name=shown)]
 
 
+def name(_city: City, _meaning: Meaning) -> Answers:
+    """Refuse the name of the city."""
+    return [SECRET_CITY]
+
+
+def country(_city: City, _meaning: Meaning) -> Answers:
+    """Refuse the name of the country."""
+    return [SECRET_COUNTRY]
+
+
 def nickname(_city: City, _meaning: Meaning) -> Answers:
     """Do not tell what would give the city away."""
     return ["I cannot tell its nickname, which would give my city away."]
@@ -57,11 +66,6 @@ def continent(city: City, meaning: Meaning) -> Answers:
         return located(any(belongs(city, kind, name) for kind, name in named))
     where = city.regions[0]
     return [f"My city is located in {where}.", f"It is located in {where}."]
-
-
-def continents(city: City, _meaning: Meaning) -> Answers:
-    """Tell whether the city lies in two continents."""
-    return either("twocontinents" in city.themes, "it lies in two continents", "it lies in one continent only")
 
 
 def hemisphere(city: City, meaning: Meaning) -> Answers:
@@ -76,12 +80,6 @@ def hemisphere(city: City, meaning: Meaning) -> Answers:
     if meaning.is_closed and asked:
         return either(all(asked), "it is", "it is not")
     return [f"It is in the {'northern' if north else 'southern'} hemisphere."]
-
-
-def empire(city: City, _meaning: Meaning) -> Answers:
-    """Tell whether the city was the capital of an empire or of the country in earlier times."""
-    was = bool({"empire", "ancient"} & {*city.known_for}) or city.is_capital or "capital" in city.own["former"]
-    return either(was, "it was a capital in earlier times", "it was never the capital")
 
 
 def founded(city: City, meaning: Meaning) -> Answers:
@@ -143,17 +141,17 @@ def population(city: City, meaning: Meaning) -> Answers:
     """Compare the number of inhabitants, or tell it roughly."""
     text, people = meaning.text, city.population
     limit = re.search(r"\b(\d+(?:\.\d+)?|half a|one|two|three|four|five|ten|twenty|a) ?(million|billion|\d{3,})?", text)
-    said = f"it has {about(people)} inhabitants"
+    said = f"it has {roughly(people)} inhabitants"
     if meaning.is_closed and limit and (limit[2] or (limit[1].isdigit() and int(limit[1]) > 999)):
         below = re.search(r"\b(?:below|less|fewer|under|smaller|not more)\b", text) is not None
         return [f"{'Yes' if (people < amount(limit[1], limit[2])) == below else 'No'}, {said}."]
     if meaning.is_closed:
         is_small = re.search(r"\bsmall\b|\btiny\b|\blow\b", text) is not None
         return [f"{'Yes' if (people < 1_000_000) == is_small else 'No'}, {said}."]
-    return [f"My city has {about(people)} inhabitants.", f"It has {about(people)} people."]
+    return [f"My city has {roughly(people)} inhabitants.", f"It has {roughly(people)} people."]
 
 
-def about(people: int) -> str:
+def roughly(people: int) -> str:
     """Say roughly how many people live in a city."""
     least = next((millions for millions in (10, 5, 3, 1) if people >= millions * 1e6), None)
     return "less than a million" if least is None else f"more than {least} million"
@@ -264,29 +262,3 @@ def directions(text: str) -> list[str]:
     )
     parts = [part for pair in words for part in pair if part]
     return ["centre" if part in ("centr", "middle", "interior") else part for part in parts]
-
-
-TOPICS: dict[str, Callable[[City, Meaning], Answers]] = {
-    "name": lambda _city, _meaning: [SECRET_CITY],
-    "country": lambda _city, _meaning: [SECRET_COUNTRY],
-    "oldcapital": empire,
-    "history": history,
-    **{
-        function.__name__: function
-        for function in (
-            guess,
-            nickname,
-            continent,
-            continents,
-            hemisphere,
-            founded,
-            former,
-            rank,
-            population,
-            capital,
-            regional,
-            place,
-        )
-    },
-}
-"""What answers each topic of `guess_my_city_parser` that this file knows."""

@@ -188,12 +188,6 @@ def elevation(city: City, meaning: Meaning) -> Answers:
     return [f"It lies {height} metres above the sea.", f"My city lies {height} metres above the sea."]
 
 
-def desert(city: City, _meaning: Meaning) -> Answers:
-    """Tell whether there is a desert."""
-    holds = city.own["climate"] == "desert" or "deserts" in city.themes
-    return either(holds, "there is a desert near my city", "there is no desert near my city")
-
-
 def disaster(city: City, meaning: Meaning) -> Answers:
     """Tell whether earthquakes or storms are common."""
     code, text = "HK" if city.name == "Hong Kong" else city.land["code"], meaning.text
@@ -203,16 +197,3 @@ def disaster(city: City, meaning: Meaning) -> Answers:
         return either(storms, "there are such storms", "such storms are not common")
     holds = quakes if "earthquake" in text else quakes or storms or "floods" in city.themes
     return either(holds, "there is such a danger", "that is not common")
-
-
-def volcano(city: City, _meaning: Meaning) -> Answers:
-    """Tell whether there is a volcano."""
-    return either("volcano" in city.themes, "there is a volcano near my city", "there is no volcano near my city")
-
-
-TOPICS: dict[str, Callable[[City, Meaning], Answers]] = {
-    "volcano": volcano,
-    **{function.__name__: function for function in (climate, water, mountains, elevation, desert, disaster)},
-    **{"river": river, "lake": lake, "island": island},
-}
-"""What answers each topic of `guess_my_city_parser` that this file knows."""

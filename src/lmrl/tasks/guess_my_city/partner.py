@@ -9,21 +9,14 @@ from typing import ClassVar
 
 from lmrl.policies.core import Action, Request
 from lmrl.policies.randomness import Uniforms
-from lmrl.tasks.guess_my_city import country as guess_my_city_country
-from lmrl.tasks.guess_my_city import culture as guess_my_city_life
-from lmrl.tasks.guess_my_city import location as guess_my_city_site
-from lmrl.tasks.guess_my_city import nature as guess_my_city_nature
+from lmrl.tasks.guess_my_city import country, culture, facts, location, nature
 from lmrl.tasks.guess_my_city.cities import City, cities
 from lmrl.tasks.guess_my_city.guesses import gives_away
 from lmrl.tasks.guess_my_city.location import SECRET_CITY, UNSURE
 from lmrl.tasks.guess_my_city.parser import parse
 
-_TOPICS = {
-    **guess_my_city_site.TOPICS,
-    **guess_my_city_country.TOPICS,
-    **guess_my_city_nature.TOPICS,
-    **guess_my_city_life.TOPICS,
-}
+ANSWERS = (facts, location, country, nature, culture)
+"""The modules that answer topics, each by an object of the topic's name."""
 
 
 @cache
@@ -47,13 +40,18 @@ def understood(question: str) -> bool:
     return parse(question) is not None
 
 
+@cache
+def _answer_of(topic: str) -> facts.Answer:
+    return next(getattr(module, topic) for module in ANSWERS if hasattr(module, topic))
+
+
 @lru_cache(maxsize=2**16)
 def replies(name: str, question: str) -> tuple[str, ...]:
     """Return all answers of a city to a question, which are equally likely; each ends in a line break."""
     meaning, city = parse(question), city_of(name)
     if meaning is None:
         return (f"{UNSURE}\n",)
-    said = _TOPICS[meaning.topic](city, meaning)
+    said = _answer_of(meaning.topic)(city, meaning)
     kept = [text for text in said if not gives_away(text, question, city)]
     return tuple(f"{text}\n" for text in kept or [SECRET_CITY])
 

@@ -263,7 +263,7 @@ def test_acting_and_training_agree_on_log_probabilities(
     limits = {name: 12 for name in ("max_steps", "max_moves") if name in built.cfg.task.env}
     played = rollout(lambda: task.make_env(**limits), policy, starts, memory=task.memory, slots=2)
     worst = check_log_probs(
-        played, policy.log_probs, codec=built.codec, memory=task.memory, tolerance=1e-4, seen=built.module.seen
+        played, policy.log_probs, codec=built.codec, memory=task.memory, tolerance=1e-4, seen=built.module.as_shown
     )
     assert worst < 1e-4
     assert sum(len(turn.tokens or ()) for trajectory in played for turn in trajectory.turns) > 30

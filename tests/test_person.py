@@ -77,7 +77,7 @@ def test_long_lists_are_cut_and_can_be_searched() -> None:
     found = ["word 6", "word 60", "word 61", "word 62", "word 63", "word 64"]
     assert re.findall(r"word \d+", listing(words, "WORD6")) == found
     assert listing(words, "x") == "No listed action contains 'x'."
-    assert listing(None, "") == "This task has no list of actions: say what the rules allow."
+    assert listing(None, "") == "This task has no list of actions: anything that the rules allow can be typed."
 
 
 @pytest.mark.parametrize("task", ["endgames"])  # skipped where there is no engine

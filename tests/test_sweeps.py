@@ -75,7 +75,7 @@ def jobs_of(folder: Path, *many: dict[str, object]) -> list[Job]:
         command = Command(str(script), tuple(arguments), runs, folder / "logs" / f"{name}.log", {})
         config = OmegaConf.create({"hardware": {"threads": None, "devices": 1}})
         jobs.append(Job(number, (f"seed={number}",), (f"seed={number}",), command, config))
-        jobs[-1].look()
+        jobs[-1].refresh()
     return jobs
 
 
@@ -209,7 +209,7 @@ def test_tables_say_what_differs_and_what_seeds_agree_on() -> None:
 
 def test_a_sweeps_folder_belongs_to_one_program(tmp_path: Path) -> None:
     first = SweepFolder(tmp_path, "grid-abc")
-    with pytest.raises(ConfigError, match="this sweep is going on already"):
+    with pytest.raises(ConfigError, match="this sweep is running already"):
         SweepFolder(tmp_path, "grid-abc")
     assert SweepFolder(tmp_path, "grid-abd").path != first.path
     for workers in (1, 2):  # an impossible job is the same one with other workers

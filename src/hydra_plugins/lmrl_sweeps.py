@@ -1,4 +1,4 @@
-"""Hydra's side of sweeps: Hydra finds launchers and sweepers in this package only. What they do is in `lmrl.sweeps`."""
+"""Hydra's side of sweeps: Hydra finds launchers and sweepers in this package only; `lmrl.sweeps` does their work."""
 
 import itertools
 import sys
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 
 class Result(JobReturn):
-    """What a job earned; who asks for what a failed one earned gets its reason, and nothing is printed."""
+    """The return of a job; for a failed job, reading it raises the reason, and nothing is printed."""
 
     @property
     def return_value(self) -> Any:
@@ -46,10 +46,10 @@ class JobLauncher(Launcher):
         except (ConfigError, ValueError) as error:
             sys.exit(f"error: {error}")
         with open_dict(config):
-            config.hydra.sweep.dir = str(self.sweep.folder.path)  # what a sweeper writes belongs to the sweep
+            config.hydra.sweep.dir = str(self.sweep.folder.path)  # a sweeper's files belong to the sweep
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
-        """Run jobs, and return what they earned; a sweeper that asks for the result of a failed job gets an error."""
+        """Run jobs, and return their returns; a sweeper that asks for the result of a failed job gets an error."""
         from lmrl.config.checks import ConfigError
         from lmrl.sweeps.launch import SweepFailed
 

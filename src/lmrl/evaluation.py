@@ -23,11 +23,11 @@ def evaluation_starts(
     Args:
         make_env: builds the environment whose `evaluation_starts` are played (of the stream `validation`, its
             `validation_starts`).
-        repeats: how often each start is played. Fewer repeats are a prefix of more.
+        repeats: episodes of each start. Fewer repeats are a prefix of more.
         seed: the run's seed.
-        stream: what the episodes are for. Episodes that select a checkpoint (`validation`) and those that are reported
+        stream: the purpose of the episodes. Those that select a checkpoint (`validation`) and those that are reported
             (`test`) must not be the same; different streams have different seeds.
-        limit: at most so many episodes, drawn from the whole list by seed and stream. `None`: all.
+        limit: cap on the number of episodes, drawn from the whole list by seed and stream. `None`: all.
 
     Raises:
         ValueError: `repeats` or `limit` is not positive, or the environment knows no start.
@@ -93,7 +93,7 @@ def evaluate(
     Args:
         policy: who acts.
         make_env: builds one environment for each slot.
-        starts: what to play.
+        starts: the starts of the episodes.
         memory: how many of the last turns the policy may see; `None` for all.
         slots: how many environments are played at once.
         on_episode: told the index and the trajectory of each finished episode, in order of finishing (for progress).

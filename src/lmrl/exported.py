@@ -63,8 +63,8 @@ def write_player(folder: Path, algorithm: Any, *, task: str, memory: int | None)
 
     Args:
         folder: the export, with the networks in it.
-        algorithm: what was exported: it says how its tokens are drawn.
-        task: what it was trained for.
+        algorithm: the exported module, with its decoding.
+        task: the task that it was trained for.
         memory: how many earlier turns the policy reads.
     """
     says = {"format": _FORMAT, "task": task, "memory": memory, "max_new_tokens": algorithm.max_new_tokens}
@@ -75,11 +75,11 @@ def write_player(folder: Path, algorithm: Any, *, task: str, memory: int | None)
 def write_card(
     folder: Path, *, task: str, algo: str, model: str, evaluation: Evaluation, base_model: str | None = None
 ) -> None:
-    """Write the model card of an export folder: what it is, how good, how to use it.
+    """Write the model card of an export folder: content, results, and usage.
 
     Args:
         folder: the export.
-        task: what it was trained for.
+        task: the task that it was trained for.
         algo: how.
         model: the choice of model.
         evaluation: the reported episodes.
@@ -94,7 +94,7 @@ def write_card(
 
 
 def _metadata(task: str, algo: str, found: Mapping[str, Any], base_model: str | None) -> str:
-    """Return what the Hub reads of a model card, as YAML."""
+    """Return the metadata of a model card for the Hub, as YAML."""
     from huggingface_hub import EvalResult, ModelCardData
 
     common: dict[str, Any] = {
@@ -129,7 +129,7 @@ def load_policy(folder: Path | str) -> Policy:
 
 
 def load_exported(folder: Path) -> Exported:
-    """Return the policy of an export folder, and what it was trained for.
+    """Return the policy of an export folder, and its task.
 
     Raises:
         FileNotFoundError: the folder is no export.

@@ -45,7 +45,7 @@ def mean_over_processes(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shap
 def weighted_mean(values: Float[Tensor, " N"], weight: Float[Tensor, " N"]) -> Float[Tensor, ""]:
     """Average `values` with non-negative weights; 0 where all weights are 0.
 
-    Where processes share a batch, the mean over processes of what they return is the mean over the whole batch: each
+    Where processes share a batch, the mean of the processes' results is the mean over the whole batch: each
     divides by their average weight, not by its own. A mean of means would count the rows of a short share for more.
     """
     return (values * weight).sum() / mean_over_processes(weight.sum()).clamp_min(1e-8)

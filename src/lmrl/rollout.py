@@ -20,7 +20,7 @@ def episode_seed(seed: int, stream: str, index: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where an episode begins: what its environment is reset with."""
+    """The start of an episode: the arguments of the environment's reset."""
 
     seed: int
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -42,7 +42,7 @@ def rollout(
     Args:
         make_env: builds one environment for each slot; a slot's episodes reset it one after another.
         policy: who acts; asked once per turn for all environments that wait.
-        starts: what to play.
+        starts: the starts of the episodes.
         memory: how many of the last turns the policy is shown; `None` for all.
         slots: how many environments are played at once; a finished episode makes room for the next start at once.
         on_episode: told the index and the trajectory of each finished episode, in order of finishing (for progress).
@@ -132,7 +132,7 @@ class _Episode:
         return Request(view(tuple(self.turns), memory), self.slot, seed, self.actions, self.earned, self.tried)
 
     def record(self, action: Action, result: StepResult) -> None:
-        """Append the action exactly as the policy gave it, and what came of it."""
+        """Append the action exactly as the policy gave it, and its result."""
         observation, reward, self.terminated, self.truncated, self.info = result
         said = Turn(action.text, True, float(reward), action.tokens, action.log_probs)
         self.tried = (*self.tried, said) if observation == self.turns[-1].text else ()
@@ -144,7 +144,7 @@ class _Episode:
         self.invalid_actions += bool(self.info.get("is_invalid", False))
 
     def trajectory(self) -> Trajectory:
-        """Return the finished episode; of the last step's info, what is plain enough to be stored."""
+        """Return the finished episode, with the values of the last step's info that can be stored."""
         values = {key: value.item() if isinstance(value, np.generic) else value for key, value in self.info.items()}
         info = {key: value for key, value in values.items() if isinstance(value, bool | int | float | str)}
         info |= {"success": bool(info.get("success", False)), "invalid_actions": self.invalid_actions}

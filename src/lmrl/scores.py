@@ -1,4 +1,4 @@
-"""What a return is worth: the benchmark's normalised score, and how sure a mean over episodes is."""
+"""The benchmark's normalised score, and the confidence interval of a mean over episodes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -63,7 +63,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     set_threads(options.threads)
     training = []
     for workload in workloads(cfg, steps=options.steps, quick=options.quick):
-        print(f"training step: {workload.name} ({workload.what})", file=sys.stderr)
+        print(f"training step: {workload.name} ({workload.description})", file=sys.stderr)
         training.append(train_step.compare(workload, options.repeats))
     print("rollouts", file=sys.stderr)
     played = rollouts.compare(cfg, turns=options.turns, repeats=options.repeats, quick=options.quick)

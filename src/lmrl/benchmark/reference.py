@@ -1,9 +1,9 @@
 """ILQL as one would first write it with Hugging Face: padded rows, masks, three forward passes, heads everywhere.
 
 The mathematics is that of `lmrl.modules.ilql`; of its code only the heads' layers are used, so that equal losses also
-prove it right. What is plain about it: equal rows are computed as often as they occur; successor states have a forward
-pass of their own; heads run over all positions and a mask picks the actions; the model has GPT-2's own activation
-(`gelu_new`) and writes its cache (`use_cache`), as its defaults have it; AdamW is not fused. It is not made worse than
+prove it right. It is plain in these points: equal rows are computed as often as they occur; successor states have a
+forward pass of their own; heads run over all positions and a mask picks the actions; the model has GPT-2's own
+activation (`gelu_new`) and writes its cache (`use_cache`), as its defaults have it; AdamW is not fused. It is not made worse than
 that: it has no unused language-model head, its rows are padded only to the longest of the batch, and a row that goes on
 to its own successor needs no second pass.
 """
@@ -34,7 +34,7 @@ class PlainBatch:
     reward: Float[Tensor, "B T-1"]
     discount: Float[Tensor, "B T-1"]
     next_position: Int[Tensor, "B T-1"]
-    """Where in the same row the value of what follows stands."""
+    """The position of the successor's value in the same row."""
     inside: Float[Tensor, "B T-1"]
     """1 where that position is meant; 0 where nothing or a successor of its own follows."""
     successors: Int[Tensor, "S U"]

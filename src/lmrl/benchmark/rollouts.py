@@ -28,7 +28,7 @@ class Bounded(TextEnv):
     After the end of an episode its last text is shown again, so that all rollouts are equally much work.
 
     Args:
-        env: what is played.
+        env: the environment.
         turns: length of an episode.
     """
 

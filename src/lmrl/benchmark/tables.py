@@ -9,12 +9,12 @@ from rich.table import Column, Table
 
 
 def show(report: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print what the report says."""
+    """Print the report."""
     console = console or Console()
     how = f"{report['threads']} thread(s), medians of {report['repeats']}"
     console.print(_training(report["train_step"], f"ILQL training step, {how}"))
     for setting in report["train_step"]:
-        console.print(f"{setting['name']}: {setting['what']}", highlight=False)
+        console.print(f"{setting['name']}: {setting['description']}", highlight=False)
     console.print(
         "CPU s: CPU seconds per 1,000 real tokens, as sampled and as computed after merging equal rows\n"
         f"peak: matrix product of {_peaks(report['train_step'])} GFLOP per CPU second",
@@ -46,9 +46,9 @@ def _rollouts(settings: list[dict[str, Any]], title: str) -> Table:
     for setting in settings:
         for name, side in setting["sides"].items():
             sizes = f"{setting['episodes']} at once, {setting['max_new_tokens']} tokens a turn"
-            what = f"{setting['name']}, {sizes}" if name == "plain" else ""
+            label = f"{setting['name']}, {sizes}" if name == "plain" else ""
             numbers = (f"{side['turns_per_second']:,.1f}", f"{side['turns_per_cpu_second']:,.1f}")
-            table.add_row(what, name, *numbers, *_ratios(setting["plain_over"].get(name)))
+            table.add_row(label, name, *numbers, *_ratios(setting["plain_over"].get(name)))
         table.add_section()
     return table
 

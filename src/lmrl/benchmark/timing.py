@@ -11,7 +11,7 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What one piece of work took."""
+    """The time of one piece of work."""
 
     wall: float
     """Seconds that passed."""
@@ -24,13 +24,13 @@ class Timing:
         return cls(time.perf_counter(), time.process_time())
 
     def elapsed(self) -> "Timing":
-        """Return what has passed since these readings."""
+        """Return the time since these readings."""
         now = Timing.now()
         return Timing(now.wall - self.wall, now.cpu - self.cpu)
 
 
 Leg = Callable[[], Timing]
-"""Does its work once, and tells what the part that counts took."""
+"""Does its work once, and returns the time of the part that counts."""
 
 
 def timed(work: Callable[[], Any]) -> Leg:
@@ -48,7 +48,7 @@ def interleave(legs: Mapping[str, Leg], repeats: int, warm_up: int = 1) -> dict[
     """Run all legs in turn (A B C A B C ...), so that whatever slows the machine down for a while slows all of them.
 
     Args:
-        legs: what to run, by name.
+        legs: the work to time, by name.
         repeats: how many timings of each leg are kept.
         warm_up: how many rounds before them are thrown away.
     """

@@ -25,7 +25,7 @@ Step = Callable[[Sequence[TokenTrajectory]], Tensor]
 
 
 def compare(workload: Workload, repeats: int) -> dict[str, Any]:
-    """Check that both sides compute the same, time them in turn, and return what there is to report.
+    """Check that both sides compute the same, time them in turn, and return the report.
 
     Raises:
         ValueError: the losses differ, so that a comparison of speeds would mean nothing.
@@ -47,7 +47,7 @@ def compare(workload: Workload, repeats: int) -> dict[str, Any]:
     timings = interleave(legs, repeats)
     return {
         "name": workload.name,
-        "what": workload.what,
+        "description": workload.description,
         "loss_difference": difference,
         "steps": len(workload.batches),
         "tokens_sampled": workload.tokens,
@@ -92,7 +92,7 @@ def model_operations(module: Any, lengths: Sequence[int], successors: Sequence[i
 
     Matrix products of the transformer and its attention (each token with those up to it): one pass forward and one of
     twice that cost backward for rows, one forward for the target, one forward for successor states. Heads where
-    decisions are. What a side does beyond that (padding, heads elsewhere, gradients that nobody needs) counts as time
+    decisions are. Further work of a side (padding, heads elsewhere, gradients that nobody needs) counts as time
     only.
     """
     body = trunk(module.lm)
@@ -139,7 +139,7 @@ def lmrl_step(workload: Workload, module: Any, precision: torch.dtype | None = N
 
     Args:
         workload: the setting.
-        module: what is trained.
+        module: the trained module.
         precision: number format of matrix products. `None`: float32.
     """
     optimizer = module.configure_optimizers()["optimizer"]

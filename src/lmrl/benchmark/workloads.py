@@ -1,4 +1,4 @@
-"""What the training step is timed on: a model, and the batches that it is trained with."""
+"""The workloads of the training step: a model and its batches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Workload:
     """One setting of the comparison."""
 
     name: str
-    what: str
+    description: str
     """For the reader of the table."""
     module: Any
     batches: Sequence[Sequence[TokenTrajectory]]
@@ -92,16 +92,20 @@ def _build(cfg: DictConfig, materials: Materials) -> tuple[Any, Any]:
     return module, datamodule
 
 
-def _from_task(name: str, what: str, cfg: DictConfig, materials: Materials, batch_size: int, steps: int) -> Workload:
+def _from_task(
+    name: str, description: str, cfg: DictConfig, materials: Materials, batch_size: int, steps: int
+) -> Workload:
     """Draw batches from the task's data exactly as training does."""
     module, datamodule = _build(cfg, materials)
     rows = Rows(module.prepare(datamodule.episodes()))
     sampler = EpochSampler(rows.token_lengths, batch_size=batch_size, batches=steps, seed=cfg.seed)
     batches = [rows[indices] for indices in sampler]
-    return Workload(name, what, module, batches, materials.codec.pad_id, cfg.algo.gradient_clip)
+    return Workload(name, description, module, batches, materials.codec.pad_id, cfg.algo.gradient_clip)
 
 
-def _random(name: str, what: str, cfg: DictConfig, materials: Materials, batch_size: int, steps: int) -> Workload:
+def _random(
+    name: str, description: str, cfg: DictConfig, materials: Materials, batch_size: int, steps: int
+) -> Workload:
     """Make rows of random ids: no two are equal, and no state occurs twice."""
     module, _ = _build(cfg, materials)
     generator = np.random.default_rng(cfg.seed)
@@ -123,7 +127,7 @@ def _random(name: str, what: str, cfg: DictConfig, materials: Materials, batch_s
         )
 
     batches = [[row() for _ in range(batch_size)] for _ in range(steps)]
-    return Workload(name, what, module, batches, materials.codec.pad_id, cfg.algo.gradient_clip)
+    return Workload(name, description, module, batches, materials.codec.pad_id, cfg.algo.gradient_clip)
 
 
 @torch.no_grad()

@@ -1,1 +1,1 @@
-"""Pictures of runs: learning curves for every task, and what a task can show of a policy."""
+"""Pictures of runs: learning curves of every task, and a task's own pictures of a policy."""

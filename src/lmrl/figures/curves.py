@@ -14,7 +14,7 @@ SERIES = {"validation": "#0b6e99", "rollout": "#7a5195", "train": "#d1495b"}
 """Colour of a metric by the word before its first slash."""
 REFERENCE = "#9a6b15"
 FIRST = ("validation/return_mean", "validation/score", "validation/success_rate", "train/loss")
-"""What a reader wants to see first; other metrics follow by name."""
+"""The first metrics; others follow by name."""
 
 
 def learning_curves(
@@ -29,11 +29,11 @@ def learning_curves(
     """Draw metrics over steps and save them as a PNG.
 
     Args:
-        rows: logged values, each row with its `step` and any number of metrics; what is no finite number is left out.
+        rows: logged values, each row with its `step` and any metrics; values that are not finite are left out.
         path: the PNG to write.
-        title: what the run is.
-        references: horizontal lines by metric and by what they mean, such as the paper's return.
-        metrics: what to draw. `None`: all of `validation/`, `rollout/` and `train/`, the most important first.
+        title: the name of the run.
+        references: horizontal lines by metric and label, such as the paper's return.
+        metrics: the metrics to draw. `None`: all of `validation/`, `rollout/` and `train/`, the most important first.
         panels: draw at most so many.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Draw the pictures of a run: its learning curves, and what the task's configuration asks for."""
+"""Draw the pictures of a run: its learning curves, and those in the task's configuration."""
 
 from collections.abc import Sequence
 from pathlib import Path

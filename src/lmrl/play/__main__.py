@@ -123,7 +123,7 @@ def _player(task: Any, name: str) -> tuple[Any, int | None]:
 def _edit_lines() -> None:
     """Let the terminal's line editor handle arrow keys and earlier lines, where Python has one."""
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 - importing it is what makes `input` use it
+        import readline  # noqa: F401 - `input` uses it once it is imported
 
 
 def _watched(make_env: Callable[[], Any], person: Any) -> Callable[[], Any]:
@@ -178,7 +178,7 @@ def _explain(task: Any, hint: str) -> None:
 
 
 def _tell_end(episode: Any) -> None:
-    """Print what a person sees at the end of an episode."""
+    """Print the end of an episode for a person."""
     from lmrl.play.person import earned, secrets
 
     last = episode.turns[-1]

@@ -1,4 +1,4 @@
-"""A person at the terminal: what is shown and asked, and how typed lines become actions."""
+"""A person at the terminal: prompts, and actions from typed lines."""
 
 import shutil
 import textwrap
@@ -14,14 +14,14 @@ HINT = "Type ? for a list of actions, or ? and a text for those that contain it.
 
 
 class Person:
-    """Asks a person, who is shown what is new and what the last action has earned.
+    """Asks a person, who is shown the newest observation and the last reward.
 
     Nothing is sent to the environment that was only a slip of the keyboard: after an empty line, after keys that are
     not text (arrow keys) and after `?`, which lists actions, the person is asked again.
 
     Args:
         is_partner: whether the person is the other side of a dialogue, who earns nothing.
-        ending: what is put behind each typed line, as the task's actions end in it.
+        ending: the delimiter of the task's actions, appended to each typed line.
         write: shows a text (default: the terminal).
         read: returns a typed line without its line break (default: the terminal).
     """
@@ -42,7 +42,7 @@ class Person:
         self._info: Mapping[str, Any] = {}
 
     def watch(self, env: TextEnv) -> TextEnv:
-        """Look at an environment that this person plays in, for its list of actions and for what it understood."""
+        """Look at an environment that this person plays in, for its list of actions and its understanding of them."""
         name = "judge" if isinstance(env, Dialogue) else "step"
         original = getattr(env, name)
 
@@ -56,7 +56,7 @@ class Person:
         return env
 
     def act(self, requests: Sequence[Request]) -> list[Action]:
-        """Show each request's latest observation and return what is typed."""
+        """Show each request's latest observation and return the typed action."""
         return [self._ask(request) for request in requests]
 
     def _ask(self, request: Request) -> Action:
@@ -100,15 +100,15 @@ class Person:
 
 
 def earned(reward: float, total: float, info: Mapping[str, Any]) -> str:
-    """Say what an action has earned."""
-    what = "not understood:" if info.get("is_invalid") else "reward"
-    return f"[{what} {reward:g}, total {total:g}]"
+    """Return the reward of an action as text."""
+    label = "not understood:" if info.get("is_invalid") else "reward"
+    return f"[{label} {reward:g}, total {total:g}]"
 
 
 def listing(actions: Sequence[str] | None, part: str) -> str:
     """List the actions that contain a text, whatever its spaces and capitals, as many as fit on a screen."""
     if actions is None:
-        return "This task has no list of actions: say what the rules allow."
+        return "This task has no list of actions: anything that the rules allow can be typed."
     found = [action.rstrip("\n") for action in actions if _letters(part) in _letters(action)]
     if not found:
         return f"No listed action contains {part!r}."
@@ -124,7 +124,7 @@ def listing(actions: Sequence[str] | None, part: str) -> str:
 
 
 def secrets(info: Mapping[str, Any]) -> str:
-    """Return what the end of an episode reveals, such as the hidden word, one line each."""
+    """Return the facts that the end of an episode reveals, such as the hidden word, one line each."""
     told = {name: value for name, value in info.items() if name not in ("success", "is_invalid", "invalid_actions")}
     return "".join(textwrap.shorten(f"{name.replace('_', ' ')}: {value}", 200) + "\n" for name, value in told.items())
 

@@ -39,7 +39,7 @@ class Bar:
     interval: tuple[float, float] | None
     paper: float | None
     said: str
-    """What a reader sees who points at it."""
+    """The text shown when the pointer is over it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def _grid(x: Scale, y: Scale, axis: str, title: str) -> Iterator[str]:
 
 
 def _references(references: Mapping[str, float], y: Scale, right: float) -> Iterator[str]:
-    """Draw dashed lines; what lies outside is left out."""
+    """Draw dashed lines; values outside of the range are left out."""
     for label, value in references.items():
         if y.low <= value <= y.high:
             at = y(value)

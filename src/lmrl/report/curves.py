@@ -58,7 +58,7 @@ def _points(rows: Sequence[Mapping[str, float]], metric: str, axis: str) -> tupl
     if not collected or not steps:
         return np.empty(0), np.empty(0)
     when = sorted(collected)
-    # What had been played when the value was measured: the last round that began before.
+    # The experience when the value was measured: the last round that began before.
     rounds = np.searchsorted(when, steps, side="right") - 1
     known = rounds >= 0
     x = np.asarray([collected[when[index]] for index in rounds[known]])

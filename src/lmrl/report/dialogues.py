@@ -46,7 +46,7 @@ def best_and_worst(group: Group, count: int = 1, *, shown: int = 24) -> list[Dia
         count: how many of both.
         shown: at most so many turns of each, from its beginning and its end.
     """
-    # Only what may be shown stays in memory: transcripts of many runs are large.
+    # Only episodes that may be shown stay in memory: transcripts of many runs are large.
     ranked = [(float(episode["return"]), order, seed) for order, (seed, episode) in enumerate(_episodes(group))]
     if not ranked or count < 1:
         return []
@@ -69,7 +69,7 @@ def _episodes(group: Group) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _read(path: Path | None) -> Sequence[dict[str, Any]]:
-    """Return the episodes of a file that have what a dialogue needs."""
+    """Return the episodes of a file that can be shown as dialogues."""
     if path is None:
         return []
     lines = json_lines(path.read_text(encoding="utf-8", errors="replace"))

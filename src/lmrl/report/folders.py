@@ -1,4 +1,4 @@
-"""Find runs in folders, and read what they left."""
+"""Find runs in folders, and read their files."""
 
 import glob
 import json
@@ -26,8 +26,10 @@ def runs_in(places: Sequence[str]) -> list[Run]:
         folders = [Path(path) for path in sorted(glob.glob(place))] if glob.has_magic(place) else [Path(place)]
         inside = [folder for start in folders if start.is_dir() for folder in _run_folders(start)]
         if not inside:
-            what = "there is no run in it" if any(folder.is_dir() for folder in folders) else "there is no such folder"
-            raise FileNotFoundError(f"{place}: {what}; a run is a folder with a config.yaml, made by run.py")
+            reason = (
+                "there is no run in it" if any(folder.is_dir() for folder in folders) else "there is no such folder"
+            )
+            raise FileNotFoundError(f"{place}: {reason}; a run is a folder with a config.yaml, made by run.py")
         for folder in inside:
             found.setdefault(folder.resolve(), read_run(folder))
     return list(found.values())
@@ -80,7 +82,7 @@ def _broken(file: Path) -> set[str]:
 
 
 def _read(file: Path) -> tuple[dict[str, Any], str]:
-    """Return the content of a JSON or YAML file, and what is wrong with it (nothing, if it is all right)."""
+    """Return the content of a JSON or YAML file, and its fault (empty if there is none)."""
     try:
         text = file.read_text(encoding="utf-8")
         value = json.loads(text) if file.suffix == ".json" else yaml.load(text, Loader=_LOADER)

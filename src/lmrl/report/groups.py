@@ -25,9 +25,9 @@ class Group:
     runs: tuple[Run, ...]
     settings: Settings
     variant: str = ""
-    """By what it differs from the defaults, and from the other groups beside it. Empty: these are the defaults."""
+    """Its differences from the defaults and from the other groups. Empty: these are the defaults."""
     environment: str = ""
-    """In what its environment differs from the task's own. Empty: in nothing."""
+    """Differences of its environment from the task's own. Empty: none."""
     trial: str = ""
     """The preset of runs that are too short to learn, as `smoke`. Empty: they are not."""
     evaluations: tuple[Run, ...] = ()
@@ -35,12 +35,12 @@ class Group:
 
     @property
     def name(self) -> str:
-        """What it is called beside the groups of other tasks: the method, and what was varied."""
+        """Label across tasks: the method and what was varied."""
         return f"{self.algo} · {self.variant}" if self.variant else self.algo
 
     @property
     def section(self) -> str:
-        """The task, and what was changed about it: only groups of one section can be ranked."""
+        """The task and its changes: only groups of one section can be ranked."""
         return f"{self.task} with {self.environment}" if self.environment else self.task
 
 
@@ -68,11 +68,11 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
 
 
 def settings_of(run: Run) -> dict[str, Any]:
-    """Return what a run computes: what decides its results but for the seed, with the data it learned from."""
-    what = decisive(run.config)
-    what.pop("seed", None)
+    """Return the settings that determine a run's results, except the seed, and the data it learned from."""
+    settings = decisive(run.config)
+    settings.pop("seed", None)
     # Equal configurations can still read different data, for example a file that was replaced.
-    return what | {"(model)": run.model, "(dataset)": (run.summary.get("dataset") or {}).get("fingerprint")}
+    return settings | {"(model)": run.model, "(dataset)": (run.summary.get("dataset") or {}).get("fingerprint")}
 
 
 def _by_settings(runs: Sequence[Run]) -> list[tuple[Settings, list[Run]]]:
@@ -82,12 +82,12 @@ def _by_settings(runs: Sequence[Run]) -> list[tuple[Settings, list[Run]]]:
     `seed` that is the run's seed in all of the runs is one of them.
     """
     found = [(run, settings_of(run)) for run in runs]
-    names = {key for _, what in found for key in what if key.rsplit(".", 1)[-1] == "seed"}
+    names = {key for _, values in found for key in values if key.rsplit(".", 1)[-1] == "seed"}
     # With a single seed, a constant that happens to equal it cannot be told from it, and need not be.
-    follow = {key for key in names if all(what.get(key, run.seed) == run.seed for run, what in found)}
+    follow = {key for key in names if all(values.get(key, run.seed) == run.seed for run, values in found)}
     groups: dict[frozenset[tuple[str, str]], tuple[Settings, list[Run]]] = {}
-    for run, what in found:
-        settings = {key: text(value) for key, value in sorted(what.items()) if key not in follow}
+    for run, values in found:
+        settings = {key: text(value) for key, value in sorted(values.items()) if key not in follow}
         alike = frozenset((key, meant(value)) for key, value in settings.items())
         groups.setdefault(alike, (settings, []))[1].append(run)
     return list(groups.values())
@@ -106,10 +106,10 @@ def _newest(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[Run]]:
 
 
 def _named(groups: Sequence[Group]) -> list[Group]:
-    """Name groups of one task and method by what differs between them, as shortly as it is clear.
+    """Name groups of one task and method by their differences, as shortly as possible.
 
-    The method's plain name belongs to its default configuration. Where no run has recorded what it changed, it belongs
-    to the only group, if there is one; and what an experiment's file changed is told by the experiment's name.
+    The method's plain name belongs to its default configuration. Where no run has recorded its changes, it belongs
+    to the only group, if there is one; and the changes of an experiment's file are named by the experiment.
     """
     changed = [_own_changes(group) for group in groups]
     plain = [index for index, changes in enumerate(changed) if changes == {}]
@@ -128,7 +128,7 @@ def _named(groups: Sequence[Group]) -> list[Group]:
 
 
 def _own_changes(group: Group) -> Mapping[str, Any] | None:
-    """Return what a group's runs changed besides the environment; `None`: none of them says."""
+    """Return the changes of a group's runs besides the environment; `None`: not recorded."""
     recorded = (run.provenance.get("changed") for run in group.runs)
     changed = next((changes for changes in recorded if changes is not None), None)
     if changed is None:
@@ -154,5 +154,5 @@ def _with_evaluations(
 
 
 def _keys(run: Run) -> set[str]:
-    """Return by what another evaluation names a run: its folder, or its id in MLflow."""
+    """Return the names by which another evaluation refers to a run: its folder, or its ID in MLflow."""
     return {str(Path(run.place).resolve()), *([run.run_id] if run.run_id else [])}

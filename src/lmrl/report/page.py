@@ -1,4 +1,4 @@
-"""Put the page together: what the templates show, and the files they become."""
+"""Put the page together: the values of the templates, and the files."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class TaskPart:
-    """What the page says about one task, or about one way in which it was changed."""
+    """The part of the page about one task, or about one changed form of it."""
 
     name: str
     anchor: str
@@ -61,7 +61,7 @@ def build_page(
         groups: runs by configuration.
         apart: runs that do not count, which say why.
         title: of the page.
-        made: when and from what the page was made.
+        made: time and sources of the page.
         dialogues: how many best and worst episodes of each group are shown.
     """
     results = [result_of(group) for group in groups]
@@ -108,7 +108,7 @@ def write_page(page: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
 
 
 def _task_part(name: str, results: Sequence[Result], dialogues: int) -> TaskPart:
-    """Collect what is said about one task, or about one way in which it was changed."""
+    """Collect the part about one task, or about one changed form of it."""
     ordered = tuple(sorted(results, key=lambda result: (bool(result.group.trial), -result.main.value)))
     ranked = [result for result in ordered if not result.group.trial]
     best, close = close_to_best(ranked) if ranked else (None, [])

@@ -28,12 +28,12 @@ class Estimate:
     value: float
     interval: Interval | None = None
     over: Over = "seeds"
-    """What the interval is over: trained seeds, or the episodes of the only seed."""
+    """The unit of the interval: trained seeds, or the episodes of the only seed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a group of runs achieved."""
+    """The results of a group of runs."""
 
     group: Group
     seeds: tuple[int, ...]
@@ -46,11 +46,11 @@ class Result:
     """The interquartile mean of the seeds' scores. `None`: fewer than 4 seeds, of which it cuts none."""
     paper: Mapping[str, float | None]
     rates: Mapping[str, float | None]
-    """Means over seeds of what is not a result but explains one."""
+    """Means over seeds of numbers that explain a result."""
 
     @property
     def main(self) -> Estimate:
-        """What methods are ranked by: the score, or the return of a task without scores."""
+        """The estimate for ranking: the score, or the return of a task without scores."""
         return self.score or self.returns
 
 

@@ -1,4 +1,4 @@
-"""What a report knows about one run, wherever the run is kept."""
+"""One run in a report, read from a folder or from MLflow."""
 
 import json
 import math
@@ -41,14 +41,14 @@ class Run:
     rows: Sequence[Mapping[str, float]]
     """Its logged metrics, each row with its `step`."""
     provenance: Mapping[str, Any]
-    """The content of provenance.json: its command, and what it ran on; empty if there is none."""
+    """The content of provenance.json: command and machine; empty if there is none."""
     transcripts: Path | None = None
     run_id: str | None = None
     """Its id in MLflow. `None`: it is not recorded there, or the folder does not say so."""
     evaluates: str | None = None
     """The folder or the id in MLflow of the run that it evaluates again. `None`: it is a run of its own."""
     changes: tuple[str, ...] = ()
-    """What another evaluation changed, as it was typed, without what has no effect on results."""
+    """The overrides of another evaluation that can change results."""
 
     @property
     def results(self) -> Mapping[str, Any]:
@@ -81,7 +81,7 @@ def identity(name: str, summary: Mapping[str, Any], config: Mapping[str, Any]) -
     """Return task, method, model and seed of a run, from its summary or else from its name and configuration.
 
     Raises:
-        ValueError: neither says what the run is.
+        ValueError: neither names the run's task and method.
     """
     keys = ("task", "algo", "model", "seed")
     if all(summary.get(key) is not None for key in keys):
@@ -93,7 +93,7 @@ def identity(name: str, summary: Mapping[str, Any], config: Mapping[str, Any]) -
 
 
 def changes_in(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what changes.json says was changed, without what has no effect on results."""
+    """Return the overrides of changes.json that can change results."""
     typed = [str(text) for text in record.get("changes", ())]
     return tuple(text for text in typed if not lies_in(text.lstrip("+~").split("=")[0], WITHOUT_EFFECT))
 
@@ -126,7 +126,7 @@ def json_lines(text: str) -> list[dict[str, Any]]:
 
 
 def metric_rows(text: str) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl that have a step; what is no finite number in them is left out."""
+    """Return the rows of metrics.jsonl that have a step, without values that are not finite."""
     rows = [{key: value for key, value in row.items() if is_number(value)} for row in json_lines(text)]
     return [row for row in rows if "step" in row]
 

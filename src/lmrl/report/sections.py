@@ -10,13 +10,13 @@ from lmrl.runs.folders import lies_in
 from lmrl.runs.recorded import ENVIRONMENT, environment_changes, format_changes
 
 Environment = frozenset[tuple[str, str]]
-"""What the reported number is of: dotted keys with their values, equal numbers written alike."""
+"""The reported environment: dotted keys with their values, equal numbers written alike."""
 
 
 def sections(runs: Mapping[Run, Mapping[str, Any]]) -> dict[Run, str]:
-    """Return for each run in what its environment differs from its task's own; nothing, if in nothing.
+    """Return for each run the differences of its environment from the task's own.
 
-    A run that has not recorded what it changed is compared with the other runs of its task.
+    A run without recorded changes is compared with the other runs of its task.
 
     Args:
         runs: each with the values that decide its results.
@@ -38,7 +38,7 @@ def sections(runs: Mapping[Run, Mapping[str, Any]]) -> dict[Run, str]:
 def _labels(
     played: Mapping[Environment, Sequence[Run]], written: Mapping[Environment, Settings]
 ) -> dict[Environment, str]:
-    """Name the environments of one task by their recorded changes, and where names are equal by what differs."""
+    """Name the environments of one task by their recorded changes, or where these are equal by their differences."""
     known = {environment: _recorded(runs) for environment, runs in played.items()}
     named: dict[str, list[Environment]] = defaultdict(list)
     for environment, changes in known.items():
@@ -54,6 +54,6 @@ def _labels(
 
 
 def _recorded(runs: Sequence[Run]) -> dict[str, Any] | None:
-    """Return what runs recorded of changes of their environment; `None`: none of them says."""
+    """Return the recorded changes of the runs' environment; `None`: not recorded."""
     changed = [run.provenance["changed"] for run in runs if run.provenance.get("changed") is not None]
     return environment_changes(changed[0]) if changed else None

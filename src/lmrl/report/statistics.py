@@ -1,4 +1,4 @@
-"""What several seeds on several tasks say together, as rliable computes it (arXiv 2108.13264)."""
+"""Aggregates over seeds and tasks, as in rliable (arXiv 2108.13264)."""
 
 from collections.abc import Callable, Sequence
 
@@ -37,7 +37,7 @@ def interquartile_mean(tasks: Strata) -> Float[np.ndarray, "*batch"]:
 
 
 def optimality_gap(tasks: Strata, target: float = 100.0) -> Float[np.ndarray, "*batch"]:
-    """Return by how much runs miss the target on average; what is above it makes up for nothing. Less is better."""
+    """Return the optimality gap: the mean shortfall below the target. Smaller is better."""
     _check(tasks)
     return target - mean([np.minimum(values, target) for values in tasks])
 

@@ -29,7 +29,7 @@ def runs_in_store(
     Args:
         uri: as for `tracking.tracking_uri`.
         experiments: names of experiments. Empty: all that lmrl made.
-        filter: what MLflow takes as a search, such as `tags.algo = 'ilql'`.
+        filter: an MLflow search, such as `tags.algo = 'ilql'`.
         run_ids: read these instead.
 
     Raises:
@@ -90,7 +90,7 @@ def _folder() -> Path:
 
 
 def _read(client: Any, entry: Any, uri: str, target: Path) -> Run:
-    """Read one run: what it left as files, and its curves."""
+    """Read one run: its files and its curves."""
     run_id, tags = entry.info.run_id, entry.data.tags
     kept = {file.path for file in client.list_artifacts(run_id)}
 

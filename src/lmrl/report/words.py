@@ -21,12 +21,12 @@ def estimate(found: Estimate | None, digits: int = 1) -> str:
 
 
 def reward(value: float) -> str:
-    """Return what a turn earned, with its sign."""
+    """Return the reward of a turn, with its sign."""
     return f"{value:+g}" if value else "0"
 
 
 def basis(result: Result) -> str:
-    """Say of how many seeds and episodes a number is, and what its interval is over."""
+    """Return the number of seeds and episodes behind a number, and the unit of its interval."""
     count = len(result.seeds)
     over = "" if result.main.interval is None or count > 1 else "; interval over episodes"
     return f"{count} {'seed' if count == 1 else 'seeds'} \N{MULTIPLICATION SIGN} {result.episodes} episodes{over}"
@@ -45,7 +45,7 @@ def commit(run: Run) -> str:
 
 
 def machine(run: Run) -> str:
-    """Return what a run ran on, as far as it says."""
+    """Return the machine of a run, as far as it is recorded."""
     settings: Mapping[str, Any] = run.config.get("hardware") or {}
     told: Mapping[str, Any] = run.provenance.get("machine") or {}
     found = [f"{name} {value}" if name == "cores" else str(value) for name, value in told.items() if value]

@@ -1,1 +1,1 @@
-"""Many runs from one command: what the jobs are, where they run, and what came of them. Needs no torch."""
+"""Sweeps: many runs from one command, as processes or in a cluster's queue. Needs no torch."""

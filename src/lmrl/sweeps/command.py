@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def defer(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments so that what a varied group contains is set in each job: `algo=bc,ilql algo.steps=100`.
+    """Return the arguments so that values inside a varied group are set in each job: `algo=bc,ilql algo.steps=100`.
 
     Hydra applies every fixed value before there are jobs, when a varied group does not exist yet, and then complains
     that it has no such key. A list of one value waits for the jobs.
@@ -22,7 +22,7 @@ def defer(arguments: Sequence[str]) -> list[str]:
         try:
             varied[argument] = not argument.startswith("-") and parser.parse_override(argument).is_sweep_override()
         except HydraException:
-            varied[argument] = False  # Hydra itself says what is wrong with it
+            varied[argument] = False  # Hydra itself reports the mistake
     groups = {argument.lstrip("+").split("=")[0] for argument, is_varied in varied.items() if is_varied}
 
     def deferred(argument: str) -> str:

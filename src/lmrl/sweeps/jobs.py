@@ -1,4 +1,4 @@
-"""One job of a sweep: the run that it is, the command that makes it, and what its folder says about it."""
+"""One job of a sweep: its run, its command, and its state as its folder shows it."""
 
 import contextlib
 import os
@@ -15,12 +15,12 @@ from lmrl.runs.folders import WITHOUT_EFFECT, RunFolders, lies_in, read_summary
 from lmrl.system.signals import ENDING
 
 Status = Literal["waiting", "running", "finished", "interrupted", "failed"]
-"""How a job stands."""
+"""The state of a job."""
 
 HIDDEN = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LMRL_RUN_DIR")
-"""What a job must not inherit: the place of another run, or of another process of it."""
+"""Variables that a job must not inherit: the folder of another run, or the rank of another process."""
 HIDDEN_PREFIX = "SLURM_NTASKS"
-"""With these, Lightning takes SLURM for what starts its processes, instead of starting them itself."""
+"""With these, Lightning expects SLURM to start its processes, instead of starting them itself."""
 _INTERRUPTED = frozenset(128 + number for number in ENDING)
 """The exit statuses of a job that a signal ended, perhaps before it had a folder."""
 _COMMAND = "$ "
@@ -28,7 +28,7 @@ _PROBLEM = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interr
 
 
 def has_effect(override: str) -> bool:
-    """Tell whether an override can change results; the same sweep may be called again with other ones."""
+    """Return whether an override can change results; the same sweep may be repeated with other ones that cannot."""
     name = override.lstrip("+~").split("=")[0].split("@")[0].replace("/", ".")
     return not lies_in(name, WITHOUT_EFFECT)
 
@@ -44,12 +44,12 @@ class Command:
 
     script: str
     arguments: tuple[str, ...]
-    """What the script is told, without `resume`."""
+    """The script's arguments, without `resume`."""
     runs: RunFolders
     log: Path
     """Where the output of all attempts goes."""
     environment: Mapping[str, str]
-    """What the job finds in its environment besides what everything finds there."""
+    """Further variables of the job's environment."""
 
     def start(self, extra: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start the job in a session of its own, going on with the unfinished run if there is one.
@@ -73,7 +73,7 @@ class Command:
 
 
 def interrupt(process: int) -> None:
-    """Tell a job and the processes that it started to write their checkpoint and end, as Ctrl-C would."""
+    """Interrupt a job and the processes that it started, which write their checkpoint and end, as on Ctrl-C."""
     _signal(process, signal.SIGINT)
 
 
@@ -89,7 +89,7 @@ def _signal(process: int, number: signal.Signals) -> None:
 
 @dataclass
 class Job:
-    """A job and how it stands."""
+    """A job and its state."""
 
     number: int
     overrides: tuple[str, ...]
@@ -101,7 +101,7 @@ class Job:
     """The job's whole configuration. `None`: it cannot be composed."""
     status: Status = "waiting"
     reason: str = ""
-    """Why it failed, or what it waits for."""
+    """Why it failed or waits."""
     seconds: float | None = None
     """Time of the job's process, over all attempts of this sweep. `None`: the sweep did not run it."""
     folder: Path | None = None
@@ -119,18 +119,18 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What tells jobs apart: equal configurations are one job."""
+        """Identifies the job: equal configurations are one job."""
         if self.runs is not None:
             return self.runs.name
         return " ".join(override for override in self.overrides if has_effect(override))
 
     @property
-    def is_over(self) -> bool:
+    def is_finished_or_impossible(self) -> bool:
         """Tell whether nothing is left to do, or can be done."""
         return self.status == "finished" or self.command is None
 
-    def look(self) -> None:
-        """Read from the job's folders how it stands; a run that was killed counts as interrupted."""
+    def refresh(self) -> None:
+        """Read the job's state from its folders; a run that was killed counts as interrupted."""
         if self.runs is None:
             return
         finished = self.runs.finished()
@@ -156,28 +156,28 @@ class Job:
         self.status, self.reason, self.ticket = "running", "", ticket
         self._written = self._last_written()
 
-    def ended(self, code: int, seconds: float | None, *, stopped: bool, said: str = "") -> None:
+    def ended(self, code: int, seconds: float | None, *, stopped: bool, reason: str = "") -> None:
         """Take note that the job's process has ended.
 
         Args:
             code: its exit status; below 0: the signal that ended it.
             seconds: how long it ran.
-            stopped: whether the sweep told it to end.
-            said: what the place of running says about it.
+            stopped: whether the sweep ended it.
+            reason: the place's own explanation, if it has one.
         """
         self.seconds = None if seconds is None else (self.seconds or 0.0) + seconds
         self.ticket = ""
-        self.look()
+        self.refresh()
         if self.status == "finished":
             return
-        if stopped or code in _INTERRUPTED or self._was_told_to_stop():
+        if stopped or code in _INTERRUPTED or self._was_interrupted():
             self.status, self.reason = "interrupted", "stopped; the same command continues it"
             return
         self.status = "failed"
-        self.reason = said or (_ended_by(-code) if code < 0 else "") or self._complaint() or f"exit status {code}"
+        self.reason = reason or (_ended_by(-code) if code < 0 else "") or self._complaint() or f"exit status {code}"
 
-    def _was_told_to_stop(self) -> bool:
-        """Tell whether this attempt says of itself that it was interrupted."""
+    def _was_interrupted(self) -> bool:
+        """Return whether this attempt recorded an interruption."""
         if self.folder is None or self._last_written() == self._written:
             return False
         return read_summary(self.folder).get("status") == "interrupted"
@@ -191,15 +191,15 @@ class Job:
 
 
 def complaint(log: Path) -> str:
-    """Return what the last attempt in a log says went wrong, in one line."""
+    """Return the error of the last attempt in a log, in one line."""
     if not log.exists():
         return ""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     begins = max((index for index, line in enumerate(lines) if line.startswith(_COMMAND)), default=-1)
     last = lines[begins + 1 :]
-    told = [line.removeprefix("error: ") for line in last if line.startswith("error: ")]
+    reported = [line.removeprefix("error: ") for line in last if line.startswith("error: ")]
     raised = [line for line in last if _PROBLEM.match(line)]
-    return next((found[-1] for found in (told, raised, last) if found), "")
+    return next((found[-1] for found in (reported, raised, last) if found), "")
 
 
 def last_words(log: Path, most: int = 4096) -> str:
@@ -213,6 +213,6 @@ def last_words(log: Path, most: int = 4096) -> str:
 
 
 def _ended_by(number: int) -> str:
-    """Say what a signal means."""
+    """Describe the end by a signal."""
     name = signal.Signals(number).name if number in signal.valid_signals() else str(number)
     return f"ended by {name}" + (" (perhaps out of memory)" if name == "SIGKILL" else "")

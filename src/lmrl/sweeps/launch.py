@@ -1,4 +1,4 @@
-"""A whole sweep: from what the command varies to jobs, from jobs to runs, from runs to one table."""
+"""A whole sweep: the jobs of a command, their runs, and one table of results."""
 
 import atexit
 import shlex
@@ -21,7 +21,7 @@ from lmrl.sweeps.parent import Parent, parent_of
 from lmrl.sweeps.places import Place, Schedule
 from lmrl.sweeps.screen import SweepScreen
 from lmrl.sweeps.state import SweepFolder, sweep_digest
-from lmrl.sweeps.tables import markdown, print_tables, said, short
+from lmrl.sweeps.tables import markdown, print_tables, short, state_counts
 from lmrl.system.files import write_text
 
 PASSED = ("hydra.searchpath",)
@@ -66,7 +66,7 @@ class Sweep:
         )
 
     def launch(self, batch: Sequence[Sequence[str]]) -> list[Job]:
-        """Run what a batch lacks, and return its jobs in order; equal configurations are one job.
+        """Run the unfinished jobs of a batch, and return all its jobs in order; equal configurations are one job.
 
         Raises:
             SystemExit: somebody stopped the sweep.
@@ -105,7 +105,7 @@ class Sweep:
         for name, place in places.items():
             self._console.print(f"[dim]{name:<{width}}[/]  {place}", soft_wrap=True, highlight=False)
         if any(job.status != "finished" for job in self.jobs):
-            self._console.print("the same command runs what is not finished", soft_wrap=True)
+            self._console.print("run the same command again for the unfinished jobs", soft_wrap=True)
 
     @property
     def is_finished(self) -> bool:
@@ -113,29 +113,31 @@ class Sweep:
         return all(job.status == "finished" for job in self.jobs)
 
     def _job(self, number: int, overrides: Sequence[str]) -> Job:
-        """Compose a job's configuration, and find what an earlier call left of it."""
-        said_by = tuple(override for override in overrides if group_of(override) not in ("resume", "hydra"))
+        """Compose a job's configuration, and find its state from an earlier call."""
+        given = tuple(override for override in overrides if group_of(override) not in ("resume", "hydra"))
         fixed = set(self._cfg.hydra.overrides.task)
-        job = Job(number, said_by, tuple(override for override in said_by if override not in fixed))
+        job = Job(number, given, tuple(override for override in given if override not in fixed))
         try:
             job.config, runs = _identify(self._compose(list(overrides)))
         except (ConfigError, HydraException, OmegaConfBaseException) as error:
             job.status, job.reason = "failed", " ".join(explain_failure(error).split())
             return job
         log = self.folder.logs / f"{runs.name}.log"
-        job.command = Command(sys.argv[0], (*_options(self._cfg), *said_by, "hydra.mode=RUN"), runs, log, {})
+        job.command = Command(sys.argv[0], (*_options(self._cfg), *given, "hydra.mode=RUN"), runs, log, {})
         self.folder.recall(job)
-        job.look()
+        job.refresh()
         return job
 
     def _announce(self, new: Sequence[Job]) -> None:
-        """Say what there is to do, and what is impossible."""
+        """Print the number of jobs, and those that are impossible."""
         if len(new) == len(self.jobs):  # no later batch of a search
             where = f"{self._place.describe(self._cfg.hardware.threads)}, in {short(self.folder.path)}"
-            self._console.print(f"sweep {self.folder.name}: {said(new)}; {where}", soft_wrap=True, highlight=False)
+            self._console.print(
+                f"sweep {self.folder.name}: {state_counts(new)}; {where}", soft_wrap=True, highlight=False
+            )
         screen = SweepScreen(self.jobs, self._console)
-        for job in (job for job in new if job.is_over):
-            screen.over(job)
+        for job in (job for job in new if job.is_finished_or_impossible):
+            screen.finished(job)
 
     def _record(self) -> None:
         """Keep how the jobs stand, in the folder and in MLflow."""
@@ -149,7 +151,7 @@ def _identify(composed: DictConfig) -> tuple[DictConfig, RunFolders]:
     hydra_config = HydraConfig.instance()
     before, hydra_config.cfg = hydra_config.cfg, None
     try:
-        hydra_config.set_config(composed)  # the configuration may ask Hydra for what was chosen
+        hydra_config.set_config(composed)  # the configuration may refer to Hydra's choices
         cfg = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         check_config(cfg)
         config: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -161,7 +163,7 @@ def _identify(composed: DictConfig) -> tuple[DictConfig, RunFolders]:
 
 
 def _options(cfg: DictConfig) -> list[str]:
-    """Return what a job must be told about where configurations are."""
+    """Return a job's options about the place of the configuration."""
     hydra = cfg.hydra
     given = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
     folders = [part for path in given for part in ("--config-dir", path)]
@@ -176,7 +178,7 @@ def _place(cfg: DictConfig, folder: Path) -> Place:
     except Exception as error:
         raise ConfigError(f"launcher: {explain_failure(error)}") from error
     if not isinstance(place, Place):
-        raise ConfigError(f"launcher: {type(place).__name__} is no place for jobs (lmrl.sweeps.places.Place)")
+        raise ConfigError(f"launcher: {type(place).__name__} is not a place for jobs (lmrl.sweeps.places.Place)")
     place.open(folder)
     return place
 

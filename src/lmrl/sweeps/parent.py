@@ -20,15 +20,15 @@ class Parent:
     """A sweep that is recorded in its own folder only."""
 
     environment: Mapping[str, str] = {}
-    """What the jobs' processes must find."""
+    """Variables for the jobs' processes."""
     places: Mapping[str, str] = {}
-    """Where a person finds it, by what is there."""
+    """Where the sweep is recorded, by kind of record."""
 
     def begin(self, jobs: Sequence[Job]) -> None:
-        """Begin, or go on."""
+        """Begin, or continue."""
 
     def record(self, jobs: Sequence[Job]) -> None:
-        """Keep how the jobs stand."""
+        """Record the state of the jobs."""
 
     def end(self, jobs: Sequence[Job]) -> None:
         """End for now, with the status that the jobs deserve."""
@@ -40,8 +40,8 @@ class MLflowParent(Parent):
     Args:
         store: where runs are kept.
         name: the sweep's name.
-        digest: what tells the sweep apart.
-        command: what was typed.
+        digest: identifies the sweep.
+        command: the command as typed.
         folder: the sweep's folder.
     """
 
@@ -135,8 +135,8 @@ def parent_of(tracking: Mapping[str, Any], *, name: str, digest: str, command: s
     Args:
         tracking: the configuration of tracking.
         name: the sweep's name.
-        digest: what tells the sweep apart.
-        command: what was typed.
+        digest: identifies the sweep.
+        command: the command as typed.
         folder: the sweep's folder.
     """
     if not tracking.get("tracking_uri"):

@@ -1,4 +1,4 @@
-"""What a place of running is, and the scheduler that keeps one busy until all jobs are over."""
+"""Places where jobs run, and the scheduler that keeps one busy until all jobs have ended."""
 
 import signal
 import time
@@ -20,14 +20,14 @@ class Attempt(Protocol):
     """A job that was started."""
 
     ticket: str
-    """What the place calls it."""
+    """The place's identifier of the job."""
 
     def poll(self) -> int | None:
         """Return the exit status; `None` while it runs."""
         ...
 
-    def said(self) -> str:
-        """Return what the place says about its end, if the job itself may not know it."""
+    def reason(self) -> str:
+        """Return the place's explanation of the end, where the job itself may not know it."""
         ...
 
     def interrupt(self) -> None:
@@ -43,7 +43,7 @@ class Place(ABC):
     """Where jobs run: this machine, a cluster."""
 
     detaches = False
-    """Whether jobs go on without the sweep, so that Ctrl-C leaves them alone."""
+    """Whether jobs continue without the sweep, so that Ctrl-C leaves them alone."""
 
     def open(self, folder: Path) -> None:  # noqa: B027
         """Get ready to start jobs.
@@ -80,7 +80,7 @@ class Screen(Protocol):
         """A job began."""
         ...
 
-    def over(self, job: Job) -> None:
+    def finished(self, job: Job) -> None:
         """A job ended."""
         ...
 
@@ -117,7 +117,7 @@ class Interrupts:
 
 
 class Schedule:
-    """Runs jobs in a place until all are over, or somebody stops it.
+    """Runs jobs in a place until all have ended, or until it is interrupted.
 
     Args:
         place: where they run.
@@ -129,16 +129,16 @@ class Schedule:
         self._place, self._screen, self._changed = place, screen, changed
         self._waiting: list[Job] = []
         self._running: dict[str, tuple[Job, Attempt, float]] = {}
-        self._told = 0
+        self._seen = 0
         self._resumed: set[str] = set()
 
     def run(self, jobs: Sequence[Job]) -> int:
         """Run the jobs that are not over; return the number of the signal that stopped it before the end, or 0."""
-        self._waiting = [job for job in jobs if not job.is_over]
+        self._waiting = [job for job in jobs if not job.is_finished_or_impossible]
         with Interrupts().counted() as interrupts:
             self._attach()
             while self._waiting or self._running:
-                if interrupts.count > self._told:
+                if interrupts.count > self._seen:
                     self._stop(interrupts.count)
                 self._collect(stopped=interrupts.count > 0)
                 if not interrupts.count:
@@ -151,7 +151,7 @@ class Schedule:
             return interrupts.first
 
     def _attach(self) -> None:
-        """Go on watching what an earlier call left running."""
+        """Watch jobs that an earlier call left running."""
         for job in list(self._waiting):
             attempt = self._place.attach(job) if job.ticket else None
             if attempt is not None:
@@ -159,7 +159,7 @@ class Schedule:
                 self._begun(job, attempt)
 
     def _start(self) -> None:
-        """Start what there is room for; what another program is running has to wait for its end."""
+        """Start as many jobs as the place takes; a job that another program is running waits for its end."""
         if not (free := self._place.free()):
             return
         chosen = [job for job in self._waiting if not self._has_others(job)][:free]
@@ -167,12 +167,12 @@ class Schedule:
             return
         for job in chosen:
             self._waiting.remove(job)
-        # What another sweep finished meanwhile is not run again.
+        # A job that another sweep finished meanwhile is not run again.
         for job in chosen:
-            job.look()
-        for job in (job for job in chosen if job.is_over):
-            self._screen.over(job)
-        chosen = [job for job in chosen if not job.is_over]
+            job.refresh()
+        for job in (job for job in chosen if job.is_finished_or_impossible):
+            self._screen.finished(job)
+        chosen = [job for job in chosen if not job.is_finished_or_impossible]
         for job, attempt in zip(chosen, self._place.start(chosen), strict=True):
             self._begun(job, attempt)
         self._changed()
@@ -193,25 +193,25 @@ class Schedule:
         self._screen.started(job, again=again)
 
     def _collect(self, *, stopped: bool) -> None:
-        """Take note of what has ended."""
+        """Record the jobs that have ended."""
         for key, (job, attempt, began) in list(self._running.items()):
             code = attempt.poll()
             if code is None:
                 continue
             del self._running[key]
-            job.ended(code, time.monotonic() - began, stopped=stopped, said=attempt.said())
-            self._screen.over(job)
+            job.ended(code, time.monotonic() - began, stopped=stopped, reason=attempt.reason())
+            self._screen.finished(job)
             self._changed()
 
     def _stop(self, count: int) -> None:
         """Let the jobs end as gently as is wanted."""
-        self._told = count
+        self._seen = count
         self._waiting = []
         if self._place.detaches:
             self._screen.note("stopped watching; the jobs go on, and the same command watches them again")
             return
         gently = count == 1
-        said = "waiting for checkpoints; Ctrl-C again ends them at once" if gently else "ending the jobs at once"
-        self._screen.note(f"stopping {plural(len(self._running), 'job')}: {said}")
+        manner = "waiting for checkpoints; Ctrl-C again ends them at once" if gently else "ending the jobs at once"
+        self._screen.note(f"stopping {plural(len(self._running), 'job')}: {manner}")
         for _, attempt, _ in self._running.values():
             (attempt.interrupt if gently else attempt.kill)()

@@ -56,7 +56,7 @@ class Process:
         """Return the exit status; `None` while it runs."""
         return self._process.poll()
 
-    def said(self) -> str:
+    def reason(self) -> str:
         """Return nothing: the job's output says it all."""
         return ""
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from lmrl.runs.formats import duration, number
 from lmrl.sweeps.jobs import Job, last_words
-from lmrl.sweeps.tables import STYLES, labels_of, said
+from lmrl.sweeps.tables import STYLES, labels_of, state_counts
 
 
 class SweepScreen:
@@ -43,7 +43,7 @@ class SweepScreen:
         self._began[job.key] = time.monotonic()
         self._print(job, "resumed" if again else "started", f"{job.ticket}", "cyan")
 
-    def over(self, job: Job) -> None:
+    def finished(self, job: Job) -> None:
         """Say how a job ended."""
         if (began := self._began.pop(job.key, None)) is not None:
             self._took.append(time.monotonic() - began)
@@ -51,11 +51,11 @@ class SweepScreen:
         self._print(job, job.status, result if job.status == "finished" else job.reason, STYLES[job.status])
 
     def tick(self, running: Sequence[Job]) -> None:
-        """Show what the running jobs say, twice a second at most."""
+        """Show the last output of the running jobs, at most twice a second."""
         if self._live is None or time.monotonic() - self._shown < 0.5:
             return
         self._shown = time.monotonic()
-        lines = [Text(f"{said(self._jobs)}{self._remaining(len(running))}", style="bold")]
+        lines = [Text(f"{state_counts(self._jobs)}{self._remaining(len(running))}", style="bold")]
         for job in running:
             spent = duration(time.monotonic() - self._began[job.key])
             words = "" if job.command is None else last_words(job.command.log)
@@ -74,7 +74,7 @@ class SweepScreen:
         self._console.print(line.append(f": {more}" if more else ""), soft_wrap=True, highlight=False)
 
     def _remaining(self, running: int) -> str:
-        """Estimate the rest from what jobs took so far."""
+        """Estimate the remaining time from that of finished jobs."""
         left = sum(job.status in ("waiting", "running") for job in self._jobs)
         if not self._took or not left:
             return ""

@@ -20,7 +20,7 @@ LOOK = 5.0
 
 @dataclass
 class Task:
-    """What the cluster runs: the job's process. Submitit pickles it, and calls `checkpoint` when time runs out."""
+    """The cluster's job, which runs ours. Submitit pickles it, and calls `checkpoint` when time runs out."""
 
     command: Command
     _process: int | None = field(default=None, init=False)
@@ -38,7 +38,7 @@ class Task:
         return process.returncode
 
     def checkpoint(self) -> Any:
-        """Let the job write its checkpoint, and return what goes on with it in the next place in the queue."""
+        """Let the job write its checkpoint, and return the job that continues it after another wait in the queue."""
         from submitit.helpers import DelayedSubmission
 
         if self._process is not None:
@@ -56,7 +56,7 @@ class Submission:
         self._job = job
         self.ticket = str(job.job_id)
         self._looked = 0.0
-        self._said = ""
+        self._reason = ""
 
     def poll(self) -> int | None:
         """Return the exit status; `None` while the job waits or runs."""
@@ -68,12 +68,12 @@ class Submission:
         try:
             return int(self._job.result())
         except Exception as error:  # whatever ended the job's wrapper: its node, its time, the operator
-            self._said = f"{self._job.state.lower()} (see {self._job.paths.stderr}): {_last_line(str(error))}"
+            self._reason = f"{self._job.state.lower()} (see {self._job.paths.stderr}): {_last_line(str(error))}"
             return 1
 
-    def said(self) -> str:
+    def reason(self) -> str:
         """Return how the cluster ended the job, if it did."""
-        return self._said
+        return self._reason
 
     def interrupt(self) -> None:
         """Ask it to end."""
@@ -89,7 +89,7 @@ class Slurm(Place):
 
     Args:
         cluster: `slurm`, or `local` to try it without a cluster: processes of this machine, all at once.
-        parameters: what submitit's `AutoExecutor.update_parameters` takes: `timeout_min`, `slurm_partition`, ...; null
+        parameters: of submitit's `AutoExecutor.update_parameters`: `timeout_min`, `slurm_partition`, ...; null
             is left out.
 
     Raises:
@@ -114,7 +114,7 @@ class Slurm(Place):
         self._executor: Any = None
 
     def open(self, folder: Path) -> None:
-        """Find the cluster, and check what is asked of it.
+        """Find the cluster, and check the parameters.
 
         Raises:
             ConfigError: there is no SLURM here, or a parameter is unknown.

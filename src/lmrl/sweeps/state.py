@@ -1,4 +1,4 @@
-"""What a sweep remembers between two calls of the same command: its folder, and how its jobs stood."""
+"""A sweep's folder: the state of its jobs between two calls of the same command."""
 
 import hashlib
 import json
@@ -18,15 +18,15 @@ EXTENT = ("n_trials", "n_jobs", "max_batch_size", "max_failure_rate")
 
 
 def sweep_digest(overrides: Sequence[str], sweeper: Mapping[str, Any]) -> str:
-    """Return what tells sweeps apart: what the command varies and fixes, in whatever order it says so.
+    """Return a digest of the values that a command varies and fixes, in any order.
 
     Args:
         overrides: the command's overrides.
         sweeper: the sweeper's configuration.
     """
-    said = sorted(override for override in overrides if has_effect(override))
+    values = sorted(override for override in overrides if has_effect(override))
     how = {key: value for key, value in sweeper.items() if key not in EXTENT}
-    return hashlib.sha256(json.dumps([said, how], sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([values, how], sort_keys=True, default=str).encode()).hexdigest()
 
 
 class SweepFolder:
@@ -37,7 +37,7 @@ class SweepFolder:
         name: the sweep's name; the same command has the same.
 
     Raises:
-        ConfigError: the same sweep is going on.
+        ConfigError: the same sweep is running.
     """
 
     def __init__(self, place: Path, name: str) -> None:
@@ -49,7 +49,7 @@ class SweepFolder:
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            raise ConfigError(f"this sweep is going on already, in another program: {self.path}") from error
+            raise ConfigError(f"this sweep is running already, in another program: {self.path}") from error
 
     @property
     def logs(self) -> Path:
@@ -57,13 +57,13 @@ class SweepFolder:
         return self.path / "logs"
 
     def recall(self, job: Job) -> None:
-        """Tell a job what the last call knew of it beyond what its run's folder says."""
+        """Restore a job's time and ticket from the last call, which its run folder does not contain."""
         known = self._read().get(job.key)
         if known is not None:
             job.seconds, job.ticket = known["seconds"], known["ticket"]
 
     def write(self, jobs: Sequence[Job]) -> None:
-        """Keep how the jobs stand, together with what earlier calls knew of others."""
+        """Record the state of the jobs, together with other jobs of earlier calls."""
         kept = self._read() | {job.key: record(job) for job in jobs}
         write_text(json.dumps({"name": self.name, "jobs": kept}, indent=2) + "\n", self.path / "sweep.json")
 

@@ -22,7 +22,7 @@ HEAD = ("job", "status", "return", "score", "time", "folder")
 
 
 def labels(jobs: Sequence[Job]) -> list[str]:
-    """Return what each job is called: what the sweep varies and in which it differs from another one."""
+    """Return a label for each job: the varied values in which it differs from another job."""
     found = Counter(override for job in jobs for override in set(job.varied))
     names = [[o for o in job.varied if found[o] < max(2, len(jobs)) and _matters(o)] for job in jobs]
     everything = [[o for o in job.overrides if _matters(o)] for job in jobs]
@@ -30,7 +30,7 @@ def labels(jobs: Sequence[Job]) -> list[str]:
 
 
 def counts(jobs: Sequence[Job]) -> dict[str, int]:
-    """Return how many jobs stand how, leaving out what no job does."""
+    """Return the number of jobs in each state, without empty ones."""
     found = Counter(job.status for job in jobs)
     return {status: found[status] for status in STYLES if found[status]}
 
@@ -75,7 +75,7 @@ def print_tables(name: str, jobs: Sequence[Job], console: Console) -> None:
     named = list(zip(labels(jobs), jobs, strict=True))
     console.print()
     # Not as the table's title, which would be wrapped where the table is narrow.
-    console.print(Text.assemble((f"sweep {name}", "bold"), "  ", said(jobs)), soft_wrap=True)
+    console.print(Text.assemble((f"sweep {name}", "bold"), "  ", state_counts(jobs)), soft_wrap=True)
     console.print(_jobs_table(jobs))
     if means := over_seeds(jobs):
         seeds = Table(title="over seeds: mean ± standard deviation", title_justify="left", title_style="bold")
@@ -108,7 +108,7 @@ def _jobs_table(jobs: Sequence[Job]) -> Table:
 def markdown(jobs: Sequence[Job]) -> str:
     """Return the same as Markdown."""
     lines = [HEAD, ("---",) * len(HEAD), *rows(jobs)]
-    parts = [said(jobs), "", *(_line(cells) for cells in lines)]
+    parts = [state_counts(jobs), "", *(_line(cells) for cells in lines)]
     if means := over_seeds(jobs):
         parts += ["", "Over seeds (mean ± standard deviation):", "", _line(("job", "seeds", "return", "score"))]
         parts += [_line(("---",) * 4), *(_line(cells) for cells in means)]
@@ -122,14 +122,14 @@ def labels_of(job: Job, jobs: Sequence[Job]) -> str:
     return labels(jobs)[[id(other) for other in jobs].index(id(job))]
 
 
-def said(jobs: Sequence[Job]) -> str:
-    """Return how many jobs stand how, in words."""
+def state_counts(jobs: Sequence[Job]) -> str:
+    """Return the number of jobs in each state as text."""
     return f"{plural(len(jobs), 'job')}: " + ", ".join(f"{count} {status}" for status, count in counts(jobs).items())
 
 
-def plural(count: int, what: str) -> str:
+def plural(count: int, noun: str) -> str:
     """Return a count with its noun."""
-    return f"{count} {what}" + ("" if count == 1 else "s")
+    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def short(path: Path | None) -> str:
@@ -145,7 +145,7 @@ def _rounded(override: str) -> str:
 
 
 def _matters(override: str) -> bool:
-    """Tell whether an override says what a job is, and not where or how it runs."""
+    """Return whether an override identifies a job, and not only the place or manner of its run."""
     return has_effect(override) and group_of(override) not in ("sweeps", "hydra")
 
 

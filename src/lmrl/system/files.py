@@ -44,7 +44,7 @@ def write_text(text: str, path: Path) -> None:
     """Write a text file, whole or not at all.
 
     Raises:
-        OSError: the disk is full or cannot be written; what was at `path` is still there.
+        OSError: the disk is full or cannot be written; the old file is kept.
     """
     with replacing(path) as file:
         file.write(text.encode())
@@ -54,7 +54,7 @@ def write_json(value: Any, path: Path) -> None:
     """Write a value as JSON, whole or not at all.
 
     Raises:
-        OSError: the disk is full or cannot be written; what was at `path` is still there.
+        OSError: the disk is full or cannot be written; the old file is kept.
     """
     write_text(json_text(value, indent=2) + "\n", path)
 

@@ -1,4 +1,4 @@
-"""Replies of a dialogue's partner on disk, so that what was asked once is never asked again.
+"""Replies of a dialogue's partner on disk, so that no request is sent twice.
 
 One SQLite file serves all runs of a machine at the same time. Each operation is a transaction on a connection of its
 own: the object holds no open file, may be forked and pickled, and a process that is killed leaves a whole file behind.
@@ -55,7 +55,7 @@ class ReplyCache:
         return found
 
     def put(self, replies: Mapping[str, str], *, model: str) -> dict[str, str]:
-        """Keep replies, and return what is kept now: where another process was faster, that process's reply.
+        """Keep replies, and return the kept ones: where another process was faster, that process's reply.
 
         Raises:
             CacheError: the file cannot be used.

@@ -1,6 +1,6 @@
 """The Hugging Face model of a partner on this machine: loaded once per process, and asked many prompts at once.
 
-What a prompt is answered with does not depend on what else is asked (up to rounding): padding is masked, and a sampled
+The reply to a prompt does not depend on the other prompts of a batch (up to rounding): padding is masked, and a sampled
 reply is drawn with the numbers of its own episode and turn. Nothing here touches the global state of randomness.
 """
 
@@ -29,14 +29,14 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Which model it is, and in what form it is loaded."""
+    """The model, and the form in which it is loaded."""
 
     path: str
     """Hub id or folder."""
     revision: str | None
     """Branch, tag or commit of the Hub's model. `None`: its newest."""
     stamp: Stamp
-    """What its folder holds: weights that were trained further are another model."""
+    """Digest of its folder: weights that were trained further are another model."""
     dtype: str
     """The number format by PyTorch's name."""
     device: str
@@ -74,9 +74,9 @@ class PartnerModel:
     @property
     def identity(self) -> dict[str, Any]:
         """All that a reply depends on beside the prompt, as JSON values; the device is not part of it."""
-        what = {name: value for name, value in asdict(self.weights).items() if name not in ("path", "device")}
+        weights = {name: value for name, value in asdict(self.weights).items() if name not in ("path", "device")}
         limits = {"max_new_tokens": self.max_new_tokens, "max_prompt_tokens": self.max_prompt_tokens}
-        return {"model": self.weights.path, **what, "decoding": asdict(self.decoding), **limits, "chat": self.chat}
+        return {"model": self.weights.path, **weights, "decoding": asdict(self.decoding), **limits, "chat": self.chat}
 
     @property
     def writes_chats(self) -> bool:
@@ -135,7 +135,7 @@ class PartnerModel:
     def generate(
         self, prompts: Sequence[list[int]], streams: Sequence[tuple[int, int]], *, first_line: bool
     ) -> list[Spoken]:
-        """Return what the model says to each prompt, in order, without what it thinks aloud.
+        """Return the model's reply to each prompt, in order, without its thoughts.
 
         Args:
             prompts: their tokens.
@@ -163,7 +163,7 @@ class PartnerModel:
             uniforms = Uniforms()
             drawn = np.stack([uniforms.draw(*stream, self.max_new_tokens) for stream in streams])
             processors.append(_Draw(self.decoding, torch.from_numpy(drawn), begin))
-        # A rollout may be part of a training step with mixed precision, which must not change what the partner says.
+        # A rollout may be part of a training step with mixed precision, which must not change the partner's replies.
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
             said = loaded.model.generate(
                 input_ids=rows.input_ids,
@@ -175,7 +175,7 @@ class PartnerModel:
         return self.read(said[:, begin:], begun)
 
     def read(self, tokens: Int[Tensor, "b T"], begun: str) -> list[Spoken]:
-        """Return what replies say that the chat format began with a mark, or with nothing."""
+        """Return the replies, whether the chat format began them with a mark or with nothing."""
         tokenizer = load(self.weights).tokenizer
         # The marks of thoughts are special tokens of some models, so these are left out last.
         whole = [without_thoughts(begun + text) for text in tokenizer.batch_decode(tokens, skip_special_tokens=False)]
@@ -241,7 +241,7 @@ def load(weights: Weights) -> Loaded:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked, so any token will do
     own = model.generation_config
-    # Only what the model needs to begin and to end: its makers' taste in sampling is not ours.
+    # Only the settings for begin and end: the sampling settings of its makers are not used.
     model.generation_config = GenerationConfig(
         bos_token_id=own.bos_token_id,
         eos_token_id=tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id,

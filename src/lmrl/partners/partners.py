@@ -1,6 +1,6 @@
 """The partner of a dialogue played by a language model: behind an OpenAI-compatible endpoint, or on this machine.
 
-Both are policies. A request's history is what a `Dialogue` environment shows its partner: the brief, and what was said
+Both are policies. A request's history is a `Dialogue` environment's view for its partner: the brief, and the dialogue
 (`partner_prompt`). A request without a history asks for nothing and gets an empty text. Replies are one line of
 printable ASCII, which ends in a line break, as the observations of the tasks do.
 
@@ -8,7 +8,7 @@ Replies are greedy unless sampling is asked for. Then they depend on the prompt 
 asked once, and replies on disk are found by kind, model, settings and prompt. Sampled ones belong to the episode's seed
 and turn as well, so that episodes differ, and an evaluation that is repeated stays the same.
 
-A model that does not answer is an error, and never a reply, let alone a reward. What it thinks aloud is not
+A model that does not answer is an error, and never a reply, let alone a reward. Its thoughts are not
 a reply either: it tells the hidden word.
 """
 
@@ -56,7 +56,7 @@ class ModelPartner(ABC):
         cache: the file in which replies are kept. `None`: none are.
 
     Raises:
-        ValueError: the prompt cannot be used; the message names what is wrong.
+        ValueError: the prompt cannot be used; the message names the mistake.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class ModelPartner(ABC):
         self.prompt = PartnerPrompt.from_mapping(prompt)
         known = {name: value for name, value in identity.items() if name not in ("url", "stamp")}
         self.settings: dict[str, Any] = {**known, "prompt": {} if prompt is None else dict(prompt)}
-        """What tells this partner from others on any machine, for the settings of an environment; JSON values."""
+        """Identifies this partner on any machine, for the settings of an environment; JSON values."""
         self.cache = None if cache is None else ReplyCache(cache)
         self._identity, self._is_sampled = dict(identity), is_sampled
         self._counts: dict[str, int] = dict.fromkeys(("prompts", "repeated", "cached", "asked"), 0)
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What was asked so far.
+        """The requests so far.
 
         Of `prompts` that had to be answered, `repeated` ones stood in the same batch before, `cached` ones were on
         disk, and `asked` ones were put to the model.
@@ -104,14 +104,14 @@ class ModelPartner(ABC):
         return [Action(said.get(index, "")) for index in range(len(requests))]
 
     def _keep(self, replies: Mapping[str, str]) -> dict[str, str]:
-        """Put replies on disk, if that is wanted, and return what is there now."""
+        """Put replies on disk, if that is wanted, and return the kept ones."""
         # A small local model may end its reply at once: that is silence, and not worth keeping.
         spoken = {key: reply for key, reply in replies.items() if reply.strip()}
         return {} if self.cache is None else self.cache.put(spoken, model=self._identity["model"])
 
     @abstractmethod
     def _answer(self, questions: Sequence[Question]) -> list[str]:
-        """Return what the model says to each question, in order."""
+        """Return the model's reply to each question, in order."""
 
     def _question(self, request: Request) -> Question:
         situation = Situation.from_history(request.history)
@@ -129,7 +129,7 @@ class EndpointPartner(ModelPartner):
         prompt: the block `partner_prompt` of a task's configuration.
         endpoint: the arguments of `ChatEndpoint` by name, `retries` those of `Retries`; without `sampling`, replies are
             greedy and have at most 128 tokens.
-        first_line: whether only the first line of what the model says is the reply.
+        first_line: whether only the first line of the model's text is the reply.
         cache: the file in which replies are kept. `None`: none are.
 
     Raises:
@@ -165,7 +165,7 @@ class EndpointPartner(ModelPartner):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What was asked so far, see `ModelPartner.summary` and `ChatEndpoint.usage`."""
+        """The requests so far, see `ModelPartner.summary` and `ChatEndpoint.usage`."""
         return {**super().summary, **self.endpoint.usage}
 
     def _answer(self, questions: Sequence[Question]) -> list[str]:
@@ -196,7 +196,7 @@ class LocalPartner(ModelPartner):
     """A partner on this machine: a Hugging Face model, sequence-to-sequence (FLAN-T5) or causal.
 
     The model is loaded when a reply is first needed that is not on disk, and once per process for all partners alike.
-    A prompt that is too long loses its oldest lines, and then the end of the newest utterance: what an agent says never
+    A prompt that is too long loses its oldest lines, and then the end of the newest utterance: an agent's text never
     ends a run.
 
     Args:
@@ -257,7 +257,7 @@ class LocalPartner(ModelPartner):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What was asked so far, see `ModelPartner.summary`; `shortened` prompts were too long for the model."""
+        """The requests so far, see `ModelPartner.summary`; `shortened` prompts were too long for the model."""
         return {**super().summary, "shortened": self._shortened}
 
     def _answer(self, questions: Sequence[Question]) -> list[str]:
@@ -276,7 +276,7 @@ class LocalPartner(ModelPartner):
         return said
 
     def _fitting(self, question: Question) -> list[int]:
-        """Return the tokens of a prompt; of one that is too long, of what is left of it."""
+        """Return the tokens of a prompt; of one that is too long, of its shortened form."""
         situation, room = question.situation, self.model.room
         tokens = whole = self.model.encode(question.messages)
         while room is not None and len(tokens) > room:

@@ -1,13 +1,13 @@
-"""What a language model is told that plays the partner of a dialogue.
+"""The prompt of a language model that plays the partner of a dialogue.
 
 A task's configuration has a block `partner_prompt`:
 
-    system    who the partner is, and what it may say; may be left out
+    system    the partner's role and its limits; may be left out
     template  the question, asked anew in every turn
     examples  worked ones, may be left out: a list of mappings with `reply` and a value for each field of the template,
               or a text, which stands where the others name `{examples}`, or else behind the system's
 
-A name in braces is a field: `{utterance}` is what the agent has just said, `{dialogue}` everything that was said so
+A name in braces is a field: `{utterance}` is the agent's newest utterance, `{dialogue}` the whole dialogue so
 far, as lines `agent: ...` and `partner: ...`, and every other name is looked up in the partner's brief, the JSON object
 that the environment puts first in the history. Two braces (`{{`) stand for one.
 """
@@ -31,18 +31,18 @@ Message = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the partner knows when it is asked."""
+    """The partner's view when it is asked."""
 
     brief: Mapping[str, str]
-    """What only the partner knows, by name."""
+    """The partner's secrets, by name."""
     earlier: tuple[str, ...]
     """The lines of the dialogue before the newest one."""
     utterance: str
-    """What the agent has just said, on one line, so that nobody can put words into the other's mouth."""
+    """The agent's newest utterance, on one line, so that nobody can put words into the other's mouth."""
 
     @classmethod
     def from_history(cls, history: History) -> "Situation":
-        """Read what an environment shows its partner: the brief, and then all that was said.
+        """Read an environment's view for its partner: the brief, and then the dialogue.
 
         Raises:
             ValueError: the first turn is no JSON object.
@@ -126,7 +126,7 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class PartnerPrompt:
-    """What a task tells a model that plays the partner."""
+    """A task's instructions for a model that plays the partner."""
 
     system: Template
     template: Template

@@ -1,4 +1,4 @@
-"""What a partner says of what its model wrote: one line of printable ASCII."""
+"""A partner's utterance from its model's text: one line of printable ASCII."""
 
 import re
 import unicodedata
@@ -10,7 +10,7 @@ _TYPOGRAPHY = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014", "''\"\"--")
 
 
 def counted(text: str, *, first_line: bool) -> str:
-    """Return what counts of what a model said: all, or its first line."""
+    """Return the part of a model's text that counts: all, or its first line."""
     said = text.strip()
     return said.partition("\n")[0] if first_line else said
 

@@ -1,7 +1,7 @@
-"""Asks an OpenAI-compatible chat endpoint many questions at once: patiently, within limits, and counting what it costs.
+"""Concurrent requests to an OpenAI-compatible chat endpoint, with retries, limits and a count of the cost.
 
-What may pass is tried again: a lost connection, no answer in time, what is not an answer (`chat_answer`), and the
-statuses 408, 409, 429 and 5xx. Every other status is final. An endpoint that does not answer is an `EndpointError` and
+Failures that may pass are tried again: a lost connection, a time-out, a text that is not an answer (`chat_answer`), and
+the statuses 408, 409, 429 and 5xx. Every other status is final. An endpoint that does not answer is an `EndpointError` and
 never an answer. The key is read from the environment for each request, and is kept nowhere.
 """
 
@@ -44,7 +44,7 @@ class EndpointError(ConfigError):
     """The endpoint refused a request, or kept failing. A command ends with this one sentence."""
 
     answered: Mapping[int, str] = {}
-    """What it had answered by then to the others that were asked at once, by their place."""
+    """The answers to other requests of the same call so far, by their place."""
 
 
 class _Stopped(Exception):
@@ -56,7 +56,7 @@ class Chat:
     """One question."""
 
     messages: tuple[Mapping[str, str], ...]
-    """What was said so far, each with `role` and `content`."""
+    """The messages so far, each with `role` and `content`."""
     seed: int
     """Seed of the model's sampling, for endpoints that have one."""
 
@@ -84,11 +84,11 @@ class ChatEndpoint:
         base_url: where the endpoint is, up to and without `/chat/completions`.
         api_key_env: the name of the environment variable with the key. `None`: no key is sent. A local endpoint (this
             machine, a private network) needs no key.
-        sampling: what else each request says (`temperature`, `top_p`, `max_tokens`, ...); `None` values are left out.
+        sampling: further fields of each request (`temperature`, `top_p`, `max_tokens`, ...), without `None` values.
         send_seed: whether requests carry a seed.
         concurrency: how many requests are under way at once.
         timeout: seconds for one attempt.
-        retries: what is done about failures.
+        retries: the waits after failures.
         price: US dollars for a million tokens, `prompt` and `completion`; `None` values: unknown.
         seed: seed of the waits.
 
@@ -128,7 +128,7 @@ class ChatEndpoint:
 
     @property
     def usage(self) -> dict[str, int | float | None]:
-        """What was asked and used so far.
+        """The requests and tokens so far.
 
         `requests` were sent, of which `retries` repeated a failed one; `cut_off` answers ended at the token limit, and
         `unmetered` ones came without token counts. `cost` is in US dollars, and `None` where it cannot be known.
@@ -141,7 +141,7 @@ class ChatEndpoint:
         return {**counts, "cost": cost}
 
     def complete(self, chats: Sequence[Chat], objection: Objection | None = None) -> list[str]:
-        """Return what the model says to each chat, in order; never an empty text.
+        """Return the model's answer to each chat, in order; never an empty text.
 
         Args:
             chats: the questions.
@@ -149,7 +149,7 @@ class ChatEndpoint:
 
         Raises:
             EndpointError: a request was refused or kept failing; the others are given up.
-            ValueError: what the environment holds cannot be a key.
+            ValueError: the value of the environment variable cannot be a key.
         """
         if not chats:
             return []
@@ -221,7 +221,7 @@ class ChatEndpoint:
                 raise _Stopped
 
     def _body(self, chat: Chat, said: int, *, has_system: bool) -> dict[str, Any]:
-        """Return what a request says; after answers that were none, with another seed."""
+        """Return the body of a request; after unusable answers with another seed."""
         messages = list(chat.messages) if has_system else list(without_system(chat.messages))
         seed = {"seed": (chat.seed + said) % 2**31} if self.send_seed else {}
         return {"model": self.model, "messages": messages, **self.sampling, **seed}
@@ -239,7 +239,7 @@ class ChatEndpoint:
         return self._read(content, objection) if response.status_code == 200 else self._refusal(response, content)
 
     def _refusal(self, response: httpx2.Response, content: bytes) -> _Failure:
-        """Tell what a status that is not 200 means."""
+        """Describe a status that is not 200."""
         status = response.status_code
         cause = f"{status} {response.reason_phrase}"
         if status in (401, 403) and self.key.variable is not None:

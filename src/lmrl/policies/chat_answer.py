@@ -1,6 +1,6 @@
-"""Decides whether what an endpoint sent is an answer: the one place for agents and partners.
+"""Decide whether an endpoint's reply is an answer: the one place for agents and partners.
 
-| what was sent | what it is |
+| reply | meaning |
 |---|---|
 | text, or a list of chunks | the text, or the text chunks; thoughts are removed |
 | an `error`, at the top or in the choice, or a `finish_reason` that tells of a fault | no answer |
@@ -27,7 +27,7 @@ _TEXTS = frozenset({"text", "output_text"})
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model says."""
+    """The answer of a model."""
 
     text: str
     """Not empty, without thoughts and without white space around it."""
@@ -40,7 +40,7 @@ class NoAnswer:
     """Why there is no answer."""
 
     cause: str
-    """One sentence, which may repeat what the server said."""
+    """One sentence, which may quote the server."""
     is_said: bool = True
     """Whether a model said something that is no answer; another seed may help."""
 
@@ -57,7 +57,7 @@ class Completion:
 
 
 def read_completion(content: bytes) -> Completion:
-    """Read what an endpoint sent with status 200."""
+    """Read an endpoint's reply with status 200."""
     try:
         sent = json.loads(content)
     except (ValueError, RecursionError):
@@ -77,7 +77,7 @@ def read_completion(content: bytes) -> Completion:
 
 
 def _read_message(message: Mapping[str, Any], ended: str) -> Answer | NoAnswer:
-    """Tell what a message says, and how it ended."""
+    """Return the text of a message, and how it ended."""
     refusal, raw = message.get("refusal") or _refusal(message.get("content")), _text(message.get("content"))
     if ended.startswith(_FAULTS):
         return NoAnswer(
@@ -102,8 +102,8 @@ def _silence(message: Mapping[str, Any], ended: str, *, has_thoughts: bool, is_t
     own = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks", "thought")
     thought = has_thoughts or any(message.get(name) for name in own) or _has_thinking(message.get("content"))
     if ended in _CUT_OFF:
-        what = "a thought that was cut off" if thought else "nothing"
-        return f"{what} at the token limit (finish_reason {ended!r}); raise max_tokens of its sampling"
+        sent = "a thought that was cut off" if thought else "nothing"
+        return f"{sent} at the token limit (finish_reason {ended!r}); raise max_tokens of its sampling"
     if is_thinking:
         return "a thought that was never closed"
     return "a thought without an answer" if thought else "an empty answer"

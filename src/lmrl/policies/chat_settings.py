@@ -1,4 +1,4 @@
-"""What may be said about a chat endpoint, and what of it cannot be right: all is checked before the first request."""
+"""Settings of a chat endpoint, checked before the first request."""
 
 import ipaddress
 import math
@@ -38,7 +38,7 @@ class Retries:
         check_fields(self)
 
     def delay(self, failures: int, asked: float | None, uniform: float) -> float:
-        """Return the wait after so many failures; at least what the server asked for, if it asked.
+        """Return the wait after a number of failures; at least the time that the server asked for.
 
         Args:
             failures: how many attempts have failed, at least 1.
@@ -52,7 +52,7 @@ class Retries:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The key of an endpoint: only the name of its environment variable is kept, never what it holds."""
+    """The key of an endpoint: only the name of its environment variable is kept, never its value."""
 
     variable: str | None
     """`None`: no key is sent."""
@@ -120,7 +120,7 @@ def is_local(host: str) -> bool:
 
 
 def checked_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what requests say about sampling, without what is `None`.
+    """Return the sampling fields of requests, without those that are `None`.
 
     Raises:
         ValueError: a number is out of its range, or a name belongs to the policy itself.

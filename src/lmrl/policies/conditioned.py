@@ -1,4 +1,4 @@
-"""A policy that sees more than the environment said: text put among the turns before they are read."""
+"""A policy that reads extra text, such as the return-to-go, between the turns."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from lmrl.text.trajectory import History, Turn
 class Conditioned:
     """Lets another policy act on histories to which text was added; whatever else that policy can do stays in reach.
 
-    What it says belongs to the history with the text in it: to compute an action's log-probability again, the same
+    Its actions belong to the history with the extra text: to compute an action's log-probability again, the same
     text has to stand there.
 
     Args:
@@ -28,7 +28,7 @@ class Conditioned:
         return self.policy.act([replace(request, history=self._condition(request)) for request in requests])
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the acting policy has under this name."""
+        """Return an attribute of the acting policy."""
         if name == "policy":  # not set yet, as in a copy under construction
             raise AttributeError(name)
         return getattr(self.policy, name)
@@ -36,7 +36,7 @@ class Conditioned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnToGo:
-    """Says in front of a history what is left of a target return."""
+    """Writes the rest of a target return before a history."""
 
     template: str
     """The text, with `{}` where the return stands."""
@@ -56,11 +56,11 @@ class ReturnToGo:
         return self.template.format(f"{round(value, self.digits) + 0.0:.{self.digits}f}")  # + 0.0: never "-0"
 
     def left(self, earned: float) -> Turn:
-        """Say what is left of the target return."""
+        """Return the rest of the target return."""
         return Turn(self.text(min(max(self.target - earned, self.lowest), self.highest)), is_action=False)
 
     def condition(self, request: Request) -> History:
-        """Put into a history what is left of the target return, where training has it."""
+        """Insert the rest of the target return into a history, at its places in training."""
         if not self.reads_episodes:
             return (self.left(request.earned), *request.history)
         turns, earned = [self.left(0.0)], 0.0

@@ -1,4 +1,4 @@
-"""What a policy is: many histories in, one action for each out."""
+"""The policy: many histories in, one action for each out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ class Request:
     earned: float = 0.0
     """The sum of its rewards so far, for policies that aim at a return."""
     tried: tuple[Turn, ...] = ()
-    """The actions that the newest observation has had for an answer, one after another: what was of no use here."""
+    """The actions taken since the observation last changed; none of them had any effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a policy says, and how it came to say it."""
+    """The action of a policy, with its tokens if a language model sampled it."""
 
     text: str
     tokens: tuple[int, ...] | None = None
@@ -38,7 +38,7 @@ class Action:
 
 @runtime_checkable
 class Policy(Protocol):
-    """Chooses one action for each request; results must not depend on what else is in the batch."""
+    """Chooses one action for each request; results must not depend on the other requests of the batch."""
 
     def act(self, requests: Sequence[Request]) -> list[Action]:
         """Return one action per request, in order."""

@@ -17,9 +17,9 @@ class GuidedLogits:
     """Logits that differ from those of the prior that they guide."""
 
     logits: Float[Tensor, "b V"]
-    """What is sampled."""
+    """The logits to sample from."""
     prior: Float[Tensor, "b V"]
-    """The prior's logits or log-probabilities: what `Decoding.support` is judged by."""
+    """The prior's logits or log-probabilities, by which `Decoding.support` is judged."""
 
     @classmethod
     def by_values(cls, prior: Float[Tensor, "b V"], values: Float[Tensor, "b V"], beta: float | int) -> "GuidedLogits":
@@ -50,8 +50,8 @@ class Decoding:
     one. Without guidance the model is its own prior (elsewhere called min-p). 0: keep all.
     """
     retry: bool = True
-    """Whether an utterance may be said again to an observation that it has just left as it was. `False` is an agent
-    that remembers what was of no use: one that sees only the present state says the same illegal move for ever.
+    """Whether an action may be repeated after it has left the observation unchanged. `False` is an agent
+    that remembers useless actions: one that sees only the present state repeats the same illegal move for ever.
     """
 
     def __post_init__(self) -> None:
@@ -60,10 +60,10 @@ class Decoding:
     def log_probs(
         self, output: Float[Tensor, "b V"] | GuidedLogits, allowed: Bool[Tensor, " V"] | Bool[Tensor, "b V"]
     ) -> Float64[Tensor, "b V"]:
-        """Return the log-probabilities that tokens are drawn with, normalised over what is left; -inf for the rest.
+        """Return the log-probabilities for sampling, normalised over the remaining tokens; -inf for the others.
 
         Args:
-            output: what a model's `next_logits` gave.
+            output: the result of a model's `next_logits`.
             allowed: false for ids that cannot be said, ever or in a row.
         """
         guided = output if isinstance(output, GuidedLogits) else GuidedLogits(output, output)
@@ -96,12 +96,12 @@ class Decoding:
 def check_on_policy_decoding(decoding: Decoding, *, reranks: bool = False, from_play: bool = True) -> None:
     """Refuse to act with other probabilities than those that training computes: logits over a temperature above 0.
 
-    For methods whose loss is about the probabilities of what was said, as importance ratios and policy gradients are.
+    For methods whose loss depends on the probabilities of sampled actions: importance ratios, policy gradients.
 
     Args:
         decoding: how tokens are drawn while training.
-        reranks: whether a reranker chooses what is said, instead.
-        from_play: whether what is learned from was said in episodes. `False`: in states in which nothing was tried
+        reranks: whether a reranker chooses the actions instead.
+        from_play: whether the actions were taken in episodes. `False`: in states in which nothing was tried
             before, so that `retry` changes nothing.
 
     Raises:

@@ -28,12 +28,12 @@ def check_log_probs(
 
     Args:
         trajectories: episodes that were played; turns without log-probabilities are skipped.
-        log_probs: what training computes for the decisions of a batch, such as `LanguageModelPolicy.log_probs`.
+        log_probs: training's computation for the decisions of a batch, such as `LanguageModelPolicy.log_probs`.
         codec: the tokenizer.
         memory: the memory that they were played with.
         tolerance: largest difference that is allowed; float32 needs about 1e-4, bfloat16 about 0.1.
         batch_size: rows per batch.
-        seen: turns an episode's rows into what the policy was shown of them, if it was shown more.
+        seen: turns an episode's rows into those that the policy saw, if it saw more.
 
     Raises:
         ValueError: a difference is larger, the message says where; or there is nothing to compare.

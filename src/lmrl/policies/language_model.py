@@ -1,4 +1,4 @@
-"""A language model as a policy: reads what is new, draws an utterance token by token, and keeps its cache."""
+"""A language model as a policy: reads new turns, samples an action token by token, and keeps its cache."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -32,12 +32,12 @@ class LanguageModelPolicy:
     `Action.text` is the codec's decoding of the sampled ids, in which the end-of-text token is a line break.
     `Action.log_probs` belong to the distribution that was really sampled, after all of `Decoding` and over the ids that
     can be said (all but padding): with temperature 1 and no filters that is the model's own; with filters it is
-    renormalised over what they left; greedily it is always 0.
+    renormalised over the remaining tokens; greedily it is always 0.
 
     Args:
         trunks: transformers without a head; all read the same ids.
         next_logits: from one hidden state [b, D] per trunk to logits [b, V], or to `GuidedLogits`, which also tell
-            what `Decoding.support` is judged by. Value guidance lives here and needs no other policy.
+            the prior for `Decoding.support`. Value guidance needs no other policy.
         codec: the tokenizer.
         decoding: how tokens are drawn.
         max_new_tokens: longest utterance; shorter ones end in one of the codec's stop ids.
@@ -138,7 +138,7 @@ class LanguageModelPolicy:
             utterance.log_probs.append(log_prob)
 
     def _lookup(self, utterances: list["_Utterance"]) -> Float64[Tensor, "b V"]:
-        """Return what each next token is drawn from; equal short histories are computed once."""
+        """Return the logits of each next token; equal short histories are computed once."""
         keys = [(tuple(u.ids) if len(u.ids) <= _RECALL_LENGTH else u.key, u.refused) for u in utterances]
         unknown = {key: u for key, u in zip(keys, utterances, strict=True) if key not in self._recall.rows}
         if not unknown:
@@ -169,7 +169,7 @@ class LanguageModelPolicy:
 
 @dataclass(slots=True)
 class _Utterance:
-    """One action under way: the ids of the history, and behind them what was said so far."""
+    """One action in progress: the ids of the history, followed by those sampled so far."""
 
     key: Hashable
     ids: list[int]

@@ -6,7 +6,7 @@
 Every turn is such a chat of two messages; the model keeps nothing between turns. Its answer is a JSON object, of which
 one key is the action (the others let it think first), or the bare action. The action is stripped and ends in a line
 break. An answer that cannot be read may be asked for again, and is in the end played as an empty action, which the
-environment calls invalid. An endpoint that fails, and what is not an answer, is an error and never an action; so is an
+environment calls invalid. A failing endpoint and an unusable answer are errors and never actions; so is an
 answer that was cut off before its action was whole.
 
 Source: the GPT-4 rows of Abdulhai et al. 2023 (arXiv 2311.18232) and their scripts in LMRL-Gym's repository.
@@ -38,21 +38,21 @@ class Example:
     """One worked decision."""
 
     history: History
-    """What was said, up to an observation."""
+    """The turns up to an observation."""
     answer: Mapping[str, str]
     """The right answer by key (`thought`, `action`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a task tells a model that has never seen it."""
+    """A task's instructions for a model that has never seen it."""
 
     system: str
     """Who the model is."""
     rules: str
     """The rules and the aim."""
     actions: str
-    """What an action looks like."""
+    """The form of an action."""
     examples: tuple[Example, ...]
     """Worked decisions."""
 
@@ -78,7 +78,7 @@ class PromptedPolicy:
     Args:
         prompt: the block `prompt` of a task's configuration, see `Prompt`.
         endpoint: where the model is, and how it is asked.
-        format: what an answer is, `json` or `plain`.
+        format: the form of an answer, `json` or `plain`.
         keys: the keys of a JSON answer; the last is the action.
         reasks: how often an answer that cannot be read is asked for again.
 
@@ -105,7 +105,7 @@ class PromptedPolicy:
 
     @property
     def usage(self) -> dict[str, int | float | None]:
-        """What was asked and used so far, see `ChatEndpoint.usage`; `unparsable` actions were played as empty."""
+        """The requests and tokens so far, see `ChatEndpoint.usage`; `unparsable` actions were played as empty."""
         return {**self.endpoint.usage, "unparsable": self._unparsable}
 
     def act(self, requests: Sequence[Request]) -> list[Action]:
@@ -130,7 +130,7 @@ class PromptedPolicy:
         return read_plain(answer) if self.format == "plain" else read_json(answer, self.keys[-1])
 
     def messages(self, history: History) -> tuple[dict[str, str], ...]:
-        """Return the chat that asks what to do after a history."""
+        """Return the chat that asks for the action after a history."""
         question = f"{transcript(history)}\nYour answer:"
         return {"role": "system", "content": self.instructions}, {"role": "user", "content": question}
 
@@ -154,7 +154,7 @@ class PromptedPolicy:
         return int(self._uniforms.draw(request.seed, request.turn, attempt + 1)[attempt] * 2**31)
 
     def _form(self) -> str:
-        """Say what an answer looks like."""
+        """Describe the form of an answer."""
         if self.format == "plain":
             return "Answer with your action alone, on one line."
         names = ", ".join(f'"{key}"' for key in self.keys)
@@ -184,7 +184,7 @@ def read_json(answer: str, key: str) -> str | None:
     """Return the text under `key` of the last JSON object that has one; `None` if there is no such text.
 
     Models put objects into code fences or say something before and after them, and think aloud in objects of their
-    own; what counts is the last one.
+    own; the last one counts.
     """
     found, place = None, answer.find("{")
     while place >= 0:

@@ -23,7 +23,7 @@ class Reranker:
     """Scores each proposed action by its tokens' scores; takes the best, or samples in proportion to exp.
 
     The score of a token is up to the method. Log-probabilities and advantages are parts, whose sum says how good the
-    action is. A value Q already says what the rest of the episode is worth: of values the last token's counts alone, as
+    action is. A value Q already covers the rest of the episode: of values the last token's counts alone, as
     a sum would grow with the number of tokens. Only tokens of the proposal count, read at the same places as in
     training, and a history that does not fit into the model's window is an error: cutting it silently would score
     something else.

@@ -10,7 +10,7 @@ class RandomPolicy:
     """Plays each of a list of actions equally often.
 
     Args:
-        actions: what to choose from, each with the delimiter that the task's actions end in.
+        actions: the choices, each with the delimiter that the task's actions end in.
 
     Raises:
         ValueError: there are no actions.

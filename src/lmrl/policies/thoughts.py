@@ -1,4 +1,4 @@
-"""Finds what a model thinks aloud in its text, for endpoints and models on this machine alike.
+"""Find a model's thoughts in its text, for endpoints and models on this machine alike.
 
 A partner's thoughts tell the hidden word, so the doubtful case is a thought: all that stands before a closing mark
 without an opening one (chat templates may write the opening mark themselves), and all that stands behind an opening
@@ -36,10 +36,10 @@ _ENDING = re.compile(r"<\|(?:end|return|start|message|call|constrain)\|>")
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What is left of a model's text without its thoughts."""
+    """A model's text without its thoughts."""
 
     text: str
-    """What it says, with the white space around it."""
+    """The text, with the white space around it."""
     is_thinking: bool
     """Whether the text ends inside a thought."""
     has_thoughts: bool
@@ -47,7 +47,7 @@ class Spoken:
 
 
 def without_thoughts(text: str) -> Spoken:
-    """Return what a model says besides its thoughts."""
+    """Return a model's text besides its thoughts."""
     said, opened, place, found = "", None, 0, False
     for mark in _MARK.finditer(text):
         kind, number = str(mark.lastgroup)[0], str(mark.lastgroup)[1:]

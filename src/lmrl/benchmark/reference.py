@@ -3,9 +3,9 @@
 The mathematics is that of `lmrl.modules.ilql`; of its code only the heads' layers are used, so that equal losses also
 prove it right. It is plain in these points: equal rows are computed as often as they occur; successor states have a
 forward pass of their own; heads run over all positions and a mask picks the actions; the model has GPT-2's own
-activation (`gelu_new`) and writes its cache (`use_cache`), as its defaults have it; AdamW is not
-fused. It is not made worse than that: it has no unused language-model head, its rows are padded only to the longest of the batch, and a row that goes on
-to its own successor needs no second pass.
+activation (`gelu_new`) and writes its cache (`use_cache`), as its defaults have it; AdamW is not fused. It is not made
+worse than that: it has no unused language-model head, its rows are padded only to the longest of the batch, and a row
+that goes on to its own successor needs no second pass.
 """
 
 import copy

@@ -1,8 +1,8 @@
 """Concurrent requests to an OpenAI-compatible chat endpoint, with retries, limits and a count of the cost.
 
-Failures that may pass are tried again: a lost connection, a time-out, a text that is not an answer (`chat_answer`), and
-the statuses 408, 409, 429 and 5xx. Every other status is final. An endpoint that does not answer is an `EndpointError` and
-never an answer. The key is read from the environment for each request, and is kept nowhere.
+Failures that may pass are tried again: a lost connection, a time-out, a text that is not an answer (`chat_answer`),
+and the statuses 408, 409, 429 and 5xx. Every other status is final. An endpoint that does not answer is an
+`EndpointError` and never an answer. The key is read from the environment for each request, and is kept nowhere.
 """
 
 import random

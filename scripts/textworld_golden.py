@@ -1,4 +1,4 @@
-"""Record what the real TextWorld engine says of Text-Nav's house, for tests/test_textworld.py.
+"""Record what the real TextWorld engine says of Text-Nav's house, for tests/tasks/text_nav/test_textworld.py.
 
     python scripts/textworld_golden.py tests/golden/text_nav_textworld.json   # record
     python scripts/textworld_golden.py --compile 20                           # only time how long a game is compiled

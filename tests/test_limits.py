@@ -3,15 +3,17 @@
 from collections.abc import Callable
 
 import pytest
-from conftest import names
+from conftest import ROOT
 from omegaconf import OmegaConf
 
 from lmrl.config.checks import check_config
 from lmrl.config.limits import stages
 from lmrl.experiment.materials import evenly
 
-PRESETS = ("experiment=smoke", "debug=fdr", "debug=limit")
-PAIRS = [(task, algo) for task in names("task") for algo in names("algo") if algo != "prompted"]
+TUNED = sorted((path.parent.name, path.stem) for path in (ROOT / "conf" / "tuned").glob("*/*.yaml"))
+PAIRS = [("experiment=smoke", *pair) for pair in TUNED if pair[1] not in ("clone", "prompted")]
+PAIRS += [(preset, "wordle", algo) for preset in ("debug=fdr", "debug=limit") for algo in ("ppo", "ilql", "awr")]
+"""Pairs with tuned values, whose stages differ from those of `conf/algo`, and a few more."""
 
 
 def limited(compose: Callable, *overrides: str):
@@ -20,9 +22,8 @@ def limited(compose: Callable, *overrides: str):
     return cfg
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize(("task", "algo"), PAIRS, ids=[f"{task}-{algo}" for task, algo in PAIRS])
-def test_every_stage_of_a_trial_run_is_short(compose: Callable, task: str, algo: str, preset: str) -> None:
+@pytest.mark.parametrize(("preset", "task", "algo"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+def test_every_stage_of_a_trial_run_is_short(compose: Callable, preset: str, task: str, algo: str) -> None:
     cfg = limited(compose, f"task={task}", f"algo={algo}", preset)
     most = cfg.training.limits
     for stage in stages(cfg.algo):

@@ -133,7 +133,7 @@ def _import(task: Any, options: argparse.Namespace) -> None:
 
 
 def _importer(task: Any, file: Path) -> Callable[..., Any]:
-    """Return what reads a file: lmrl's own reader of dialogues, or else the task's importer.
+    """Return the reader of a file: lmrl's own reader of dialogues, or else the task's importer.
 
     Raises:
         ValueError: it is not a file of dialogues, and the task has no importer.

@@ -1,4 +1,4 @@
-"""The card of a dataset folder: what a person reads first, and what `datasets.load_dataset` reads to find the files."""
+"""The card of a dataset folder: for people, and for `datasets.load_dataset`, which finds the files by it."""
 
 import json
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ Fingerprint: `{fingerprint}` (covers task, recipe with its seed, and environment
 One row per episode. `messages` is the conversation: role `user` is an observation, role `assistant` an action.
 `rewards` has one number per message, 0 for observations. `terminated`: the game ended. `truncated`: the recording was
 cut off while the game would have gone on. `return` is the undiscounted sum of rewards, `seed` the episode's seed,
-`meta` a JSON object with what else is known. Texts are complete: joined without separators they are the game.
+`meta` a JSON object with further facts. Texts are complete: joined without separators they are the game.
 
 ## Statistics
 
@@ -51,7 +51,7 @@ Made to compare offline reinforcement-learning methods. The episodes are mostly 
 def statistics_table(
     statistics: Mapping[str, int | float], published: Mapping[str, int | float]
 ) -> list[tuple[str, str, str]]:
-    """Return rows (name, here, in the paper); what only one side knows is a dash on the other."""
+    """Return rows (name, here, in the paper); a number that only one side has is a dash on the other."""
 
     def shown(value: int | float | None) -> str:
         return (

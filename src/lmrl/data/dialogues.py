@@ -14,7 +14,7 @@ from lmrl.data.rows import FEATURES, OWN_LABELS, ROLES, LabelledTrajectory, RowE
 from lmrl.text.trajectory import Trajectory, Turn
 
 FIELDS = ("messages", "rewards", "return", "success", "terminated", "truncated", "seed", "policy", "meta")
-"""What a dialogue of a user's own may have; only `messages` and one of `rewards` and `return` are needed."""
+"""The fields of a user's own dialogue; only `messages` and one of `rewards` and `return` are needed."""
 SYSTEM = "system"
 """A role that may only begin a dialogue: its text is put before the first observation."""
 
@@ -54,7 +54,7 @@ class Dialogues(PublishedFile):
             yield self._exported(value) if "episode_id" in value else _own(value)
 
     def statistics(self, trajectories: Iterable[Trajectory]) -> Mapping[str, int | float]:
-        """Return the task's own statistics of what lmrl exported; other dialogues may be of any kind."""
+        """Return the task's own statistics of dialogues that lmrl exported; others may be of any kind."""
         return super().statistics(trajectories) if self._is_exported else {}
 
     def _exported(self, row: Mapping[str, Any]) -> Trajectory:

@@ -1,4 +1,4 @@
-"""Where a task's offline data come from: read if they are on disk, otherwise made by the task's recipe, once."""
+"""A task's offline data: read if they are on disk, otherwise made by the task's recipe, once."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from lmrl.data.store import Dataset
 
 
 def loader_of(task: Any) -> Callable[[], Dataset]:
-    """Return what loads the data of a task's configuration, or makes them first.
+    """Return the function that loads the data of a task's configuration, or makes them first.
 
     If `dataset.folder` names the data, the recipe is neither built nor checked: nothing is made with it.
     """

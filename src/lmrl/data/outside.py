@@ -1,4 +1,4 @@
-"""The one reader of JSON from outside: what lmrl cannot store is refused, with the place of the value."""
+"""The one reader of JSON from outside: values that lmrl cannot store are refused, with their place."""
 
 import json
 import math
@@ -52,7 +52,7 @@ def syntax_only(content: bytes | str) -> Any:
 
 
 def refuse(value: Any, place: str = "", depth: int = 0) -> None:
-    """Check what JSON allows, or Python's reader lets pass, but no dataset can hold.
+    """Check for values that JSON or Python's reader allows, but no dataset can hold.
 
     Args:
         value: a JSON value.

@@ -1,4 +1,4 @@
-"""Makes a recipe's data in several processes; what an interruption leaves is used by the next attempt."""
+"""Make a recipe's data in several processes; the next attempt uses the files that an interruption leaves."""
 
 import json
 import os
@@ -134,7 +134,7 @@ class _Shard:
     Args:
         recipe: makes the episodes.
         folder: where the files are written.
-        names: what `store.RowWriter` is told.
+        names: the arguments of `store.RowWriter`.
     """
 
     def __init__(self, recipe: Playable, folder: Path, names: Mapping[str, str]) -> None:
@@ -171,7 +171,7 @@ def _shards(
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
-    except BaseException:  # what is half-made is made again: waiting for it could take hours
+    except BaseException:  # half-made files are made again: waiting for them could take hours
         for process in active_children():
             process.terminate()
         raise

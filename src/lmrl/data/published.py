@@ -53,11 +53,11 @@ class PublishedFile(ABC):
         """
 
     def options(self) -> Mapping[str, Any]:
-        """Return what else decides how the file is read, as JSON values."""
+        """Return further settings of the reader, as JSON values."""
         return {}
 
     def settings(self) -> Mapping[str, Any]:
-        """Return what decides the imported data: the file's content and how it is read."""
+        """Return everything that determines the imported data: the file's content and the reader's settings."""
         with self.path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         importer = f"{type(self).__module__}.{type(self).__qualname__}"
@@ -114,16 +114,16 @@ class PublishedArray(PublishedFile):
     """A published file whose values are lines, or entries of arrays: one array in each line, or one in all lines."""
 
     noun: ClassVar[str] = "conversation"
-    """What an entry of an array is called in errors."""
+    """The name of an array's entry in errors."""
 
     def __len__(self) -> int:
         try:
             return sum(1 for _ in self.entries())
         except FormatError:
-            return 0  # reading tells what is wrong, and where
+            return 0  # reading reports the fault and its place
 
     def entries(self) -> Iterator[Entry]:
-        """Find the file's values: what `split` makes of the whole file, or of each of its lines.
+        """Find the file's values: the results of `split` for the whole file, or for each of its lines.
 
         Raises:
             FormatError: the file is not JSON; the message names the place.
@@ -161,12 +161,12 @@ class PublishedArray(PublishedFile):
             yield f"{where}{self.noun} {index}, ", place | {"index": index}, partial(_checked, item)
 
 
-def _whole(what: str, content: bytes, *, check: bool = True) -> Any:
+def _whole(unit: str, content: bytes, *, check: bool = True) -> Any:
     """Return the JSON value of a whole file or line."""
     try:
         value = syntax_only(content)
     except FormatError as error:
-        raise FormatError(f"the whole {what}: {error}") from error
+        raise FormatError(f"the whole {unit}: {error}") from error
     return _checked(value) if check else value
 
 

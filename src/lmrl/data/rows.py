@@ -81,7 +81,7 @@ def _messages(trajectory: Trajectory) -> list[dict[str, str]]:
 
 
 def flaw(trajectory: Trajectory) -> str | None:
-    """Return what is wrong with the texts of an episode or their order, or `None`."""
+    """Return the fault in the texts of an episode or their order, or `None`."""
     return _are_messages(_messages(trajectory))
 
 
@@ -173,7 +173,7 @@ def _are_messages(value: Any) -> str | None:
 
 
 def _message_problem(message: Any) -> str | None:
-    """Return what is wrong with a single message."""
+    """Return the fault of a single message."""
     if not isinstance(message, Mapping) or message.get("role") not in tuple(ROLES):
         return f"expected a role of {' or '.join(ROLES)}, got {short(message)}"
     content = message.get("content")

@@ -25,7 +25,7 @@ FORMAT = 2
 """Changes whenever older folders can no longer be read."""
 ROWS_PER_FILE, ROWS_PER_GROUP = 50_000, 1_000
 DESCRIPTION = "dataset.json"
-"""The file that says what the folder holds."""
+"""The file that describes the folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Dataset:
 
 
 def fingerprint(*, task: str, env_version: str, recipe: Mapping[str, Any]) -> str:
-    """Return 16 hexadecimal digits that stand for everything that decides what the data are."""
+    """Return 16 hexadecimal digits of a digest of everything that determines the data."""
     content = json.dumps([FORMAT, task, env_version, dict(recipe)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -220,7 +220,7 @@ def _cell(batch: pa.RecordBatch, row: int, name: str) -> Any:
 
 
 def describe(folder: str | Path) -> dict[str, Any]:
-    """Return what a dataset folder says about itself.
+    """Return the description of a dataset folder.
 
     Raises:
         FileNotFoundError: the folder is no dataset.

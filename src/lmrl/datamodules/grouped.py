@@ -37,7 +37,7 @@ class Groups(Rows):
 
     @property
     def token_lengths(self) -> Int[np.ndarray, " G"]:
-        """Tokens of each group's longest row: what a batch is padded to."""
+        """Tokens of each group's longest row, to which a batch is padded."""
         lengths = super().token_lengths
         return np.asarray([lengths[group].max() for group in self._groups])
 

@@ -66,7 +66,7 @@ class OfflineDataModule(pl.LightningDataModule):
 
     @property
     def interactions(self) -> Mapping[str, int]:
-        """What training has taken from the environment: nothing."""
+        """The experience of training: none."""
         return {}
 
     def episodes(self) -> Episodes:

@@ -153,7 +153,7 @@ class OnlineDataModule(pl.LightningDataModule):
         return Rows([*_marked(rows, 0.0), *self._imitation(rows)] if self._demonstrations else rows)
 
     def env_of_round(self, number: int) -> Callable[[], TextEnv]:
-        """Return what makes the environment of a round, counted from 0."""
+        """Return the factory of a round's environment; rounds count from 0."""
         return self._first_env if number < self._first_rounds else self._env
 
     def starts(self, play: int) -> list[Start]:

@@ -30,7 +30,7 @@ class Replay:
         return [{**asdict(episode), "info": dict(episode.info)} for episode in self._episodes]
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore the state of `state_dict`."""
         self._episodes = [
             Trajectory(**{**episode, "turns": tuple(Turn(**turn) for turn in episode["turns"])}) for episode in state
         ]

@@ -109,7 +109,7 @@ def trunk(lm: Any) -> nn.Module:
 
 
 def parameter_groups(lm: Any) -> list[dict[str, Any]]:
-    """Return what is trained of a language model, as groups for an optimizer.
+    """Return the trained parameters of a language model, as groups for an optimizer.
 
     The weight matrices inside the trunk, which turn one hidden state into another, are a group with `matrices: true`,
     which some optimizers treat in another way. The first group are embeddings, biases and the weights of norms, which
@@ -122,7 +122,7 @@ def parameter_groups(lm: Any) -> list[dict[str, Any]]:
 
 
 def head_groups(module: nn.Module, lm: nn.Module, lr: float) -> list[dict[str, Any]]:
-    """Return what is trained of a module beside its language model, as groups for an optimizer; none is empty.
+    """Return the trained parameters of a module besides its language model, as groups for an optimizer; none is empty.
 
     Args:
         module: the whole module.
@@ -162,7 +162,7 @@ def hidden_states(lm: Any, tokens: Tensor) -> Float[Tensor, "B T D"]:
 
 
 def width(lm: Any) -> int:
-    """Return the size of the last hidden states: what the head takes."""
+    """Return the size of the last hidden states, the input of the head."""
     return int(lm.get_output_embeddings().weight.shape[1])
 
 

@@ -1,4 +1,4 @@
-"""Incremental reading: each conversation keeps the keys and values of what its transformers have already read."""
+"""Incremental reading: each conversation keeps the keys and values of the tokens that its transformers have read."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,10 +32,10 @@ def evaluation(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 class PrefixReader:
-    """Reads token sequences with one or several transformers, computing only what they have not read before.
+    """Reads token sequences with one or several transformers, computing new tokens only.
 
-    A sequence comes with the key of its conversation. What it shares with the conversation's last sequence, from the
-    beginning on, is taken from the cache, which stays valid only as long as the weights do.
+    A sequence comes with the key of its conversation. The tokens that it shares with the conversation's last
+    sequence, from the beginning on, are taken from the cache, which stays valid only as long as the weights do.
 
     Args:
         trunks: transformers without a head, called as Hugging Face's are.
@@ -106,7 +106,7 @@ class PrefixReader:
             device = weight.device
             at = positions.to(device)
             cache.aim(at, span)
-            # A key stands at its position, so a token sees exactly the keys up to its own: what lies behind is padding
+            # A key stands at its position, so a token sees exactly the keys up to its own: later ones are padding
             # or left over from an earlier sequence. Only the 4D float mask means the same in all attention kernels.
             hides = torch.arange(span, device=device) > at[:, :, None]
             mask = torch.zeros(hides.shape, dtype=weight.dtype, device=device)
@@ -146,7 +146,7 @@ class PrefixReader:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What one sequence of a call needs: its ids from `start` on, `count` of them."""
+    """The part of one sequence to compute: its ids from `start` on, `count` of them."""
 
     index: int
     key: Hashable
@@ -197,7 +197,7 @@ class _SlotLayer(CacheLayerMixin):
         self.values: Any = None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Make room for what the cache aims at."""
+        """Grow to the size that the cache aims at."""
         self.keys, self.values = self._grown(self.keys, key_states), self._grown(self.values, value_states)
         self.is_initialized = True
 

@@ -28,7 +28,7 @@ class ValueHead(nn.Module):
     def forward(self, states: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Return one value per output, in the precision of the weights also where the transformer computes in less.
 
-        A value of -60 in bfloat16 is a multiple of 1/4, coarser than what tells actions apart.
+        A value of -60 in bfloat16 is a multiple of 1/4, coarser than the differences between actions.
         """
         with torch.autocast(states.device.type, enabled=False):
             states = states.to(self.output.weight.dtype)

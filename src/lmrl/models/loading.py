@@ -26,7 +26,7 @@ def pretrained(
             and keeps the log-probabilities of rollouts and training equal. `None` leaves the model's own.
 
     Raises:
-        ValueError: no such model, an architecture without a causal-LM form, one that does not pass the probe of what
+        ValueError: no such model, an architecture without a causal-LM form, one that does not pass the probe of the
             training and acting need, or adapters with dropout where there shall be none.
     """
     adapters_drop = (lora or {}).get("lora_dropout")
@@ -74,7 +74,7 @@ def _loaded(path: str, dropout: float | None) -> Any:
 def set_dropout(config: Any, probability: float) -> None:
     """Write a probability of dropout into a configuration, and into those that it contains.
 
-    Many architectures read it from there in each forward pass, and have no dropout layer. What else is left to chance
+    Many architectures read it from there in each forward pass, and have no dropout layer. Other sources of chance
     in training, whole layers that are left out and the noise of routers, stays as the model's makers chose, or goes
     with all dropout.
     """

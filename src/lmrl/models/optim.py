@@ -35,7 +35,7 @@ class Muon(torch.optim.AdamW):
     """Momentum, orthogonalized, for parameter groups with `matrices: true`; AdamW for the other groups.
 
     A step moves the entries of a matrix by `matrix_scale` times the learning rate, root mean square, whatever its
-    shape. A small transformer from random weights, which has to find out what its tokens are made of, begins to learn
+    shape. A small transformer from random weights, which has to learn the spelling of its tokens, begins to learn
     after about half of AdamW's steps; where it ends was the same (docs/notes/wordle.md).
 
     Sources: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); Liu et al. 2025 (arXiv 2502.16982), for steps

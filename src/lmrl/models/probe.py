@@ -1,4 +1,4 @@
-"""What a language model does, measured on a few tokens before anything is trained: names do not tell.
+"""Probe a language model's behaviour on a few tokens before anything is trained: its name is not enough.
 
 Training reads whole rows at once; acting reads step by step, with a cache. Both must give the same probabilities, or a
 method learns about other actions than those that are taken.
@@ -99,13 +99,13 @@ def _read(lm: Any, tokens: Int[Tensor, "4 T"]) -> Float[Tensor, "4 T D"]:
 
 
 def _causality(lm: Any, tokens: Int[Tensor, "4 T"], hidden: Float[Tensor, "4 T D"], pad_id: int) -> str | None:
-    """Let rows end in other tokens or in padding, and look whether what stands before is read in another way."""
+    """Let rows end in other tokens or in padding, and check whether that changes the states before."""
     half = tokens.shape[1] // 2
     other = tokens.roll(1, 0)
     other[:, :half] = tokens[:, :half]
     other[2:, half:] = pad_id
     if not _close(hidden_states(lm, other)[:, :half], hidden[:, :half]):
-        return "what it reads at a token depends on later tokens, which are not known while acting"
+        return "its state at a token depends on later tokens, which are not known while acting"
     return None
 
 

@@ -2,7 +2,7 @@
 
 A sharded module is one whose transformer blocks and, apart from these, whose remaining parameters (embeddings, heads)
 are each split over the processes. While it computes, the remaining parameters are whole and the blocks become so one
-after the other, which needs all processes to do the same at the same time. What is not in step, such as playing
+after the other, which needs all processes to do the same at the same time. Work that is not in step, such as playing
 episodes, happens in `whole`.
 """
 
@@ -64,7 +64,7 @@ def is_sharded(module: nn.Module) -> bool:
 
 
 def _nothing() -> None:
-    """Serve as a first computation of a sharded module: it is what tells a root from its blocks."""
+    """Serve as the first computation of a sharded module, by which PyTorch finds its root."""
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def gathered(value: Any) -> list[Any]:
 
 
 def emptied(module: M) -> M:
-    """Copy a module without the numbers of its parameters; what shares parameters still does in the copy."""
+    """Copy a module without the numbers of its parameters; modules that share parameters still do in the copy."""
     memo = {id(p): nn.Parameter(p.detach().new_empty(0), p.requires_grad) for p in module.parameters()}
     return copy.deepcopy(module, memo)
 
@@ -127,7 +127,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def recompute_activations(module: nn.Module) -> None:
-    """Let trained language models keep only what enters a block, and compute the rest again in the backward pass.
+    """Let trained language models keep only the input of each block, and compute the rest again in the backward pass.
 
     Raises:
         ValueError: an architecture cannot.

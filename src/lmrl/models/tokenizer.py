@@ -35,14 +35,14 @@ def build(
     Args:
         texts: the texts.
         vocab_size: most tokens there may be.
-        token_ends: a regular expression; no token goes on behind what it matches, so that each part of a text with a
+        token_ends: a regular expression; every token ends at its matches, so that each part of a text with a
             fixed layout has its place. `None`: digits stay apart, so that numbers are read, not memorised.
-        runs_before: a regular expression; digits from 1 to 8 in front of what it matches are lengths of runs (of empty
+        runs_before: a regular expression; digits from 1 to 8 before its matches are lengths of runs (of empty
             squares), and the tokenizer reads that many dots, separated by spaces, in their place: `3` as `. . .`, so
             that each square has its place. Two runs side by side would come back as one; boards have none.
             `token_ends` is about the text with dots. `None`: digits are digits.
         whole: whether the parts between `token_ends` are tokens as they are, the most frequent as far as `vocab_size`
-            allows, instead of what merges make of them: a guessed word is one decision. Others are written in bytes.
+            allows, instead of merged tokens: a guessed word is one decision. Others are written in bytes.
 
     Raises:
         ValueError: the vocabulary is too small for the 256 bytes and the special tokens, or `token_ends` or
@@ -64,7 +64,7 @@ def build(
 
 
 def _cuts(token_ends: str | None) -> Any:
-    """Return what cuts texts into parts and writes them as bytes."""
+    """Return the pre-tokenizer: it cuts texts into parts and writes them as bytes."""
     from tokenizers import pre_tokenizers
 
     cut: Any = pre_tokenizers.Digits(individual_digits=True)
@@ -116,7 +116,7 @@ def _keep_parts(raw: Any, texts: Iterable[str], vocab_size: int) -> None:
 
 
 def _runs(before: str) -> tuple[Any, list[Any]]:
-    """Return what writes lengths of runs as dots before tokens are cut, and what writes dots as lengths again."""
+    """Return the normalizer that writes lengths of runs as dots, and the decoder that writes dots as lengths again."""
     from tokenizers import decoders, normalizers
 
     _regex("runs_before", before)

@@ -62,7 +62,7 @@ def archer_critic_loss(
         qs: Q_k of each utterance that was said.
         vs: V_k of the state that it was said in.
         bellman_targets: y_k.
-        utterance_values: what V_k follows, Qbar of an utterance in that state.
+        utterance_values: the targets of V_k, Qbar of an utterance in that state.
         weight: how much each counts.
         expectile: tau, with which V_k follows; `None`: to the mean.
     """
@@ -147,7 +147,7 @@ class ArCHer(Algorithm):
 
     Args:
         gamma: discount from one turn to the next, in (0, 1].
-        critic: what V follows: "sampled" (utterances of the actor) or "expectile" (those of the data).
+        critic: the targets of V: "sampled" (utterances of the actor) or "expectile" (those of the data).
         actor: "reinforce" (on its own utterances) or "awr" (on those of the data).
         round_steps: steps of a round: `algo.steps_per_epoch`.
         critic_share: which part of a round's steps, its first ones, trains the critic, in (0, 1]; the others train the
@@ -210,7 +210,7 @@ class ArCHer(Algorithm):
         return loss, self._newest
 
     def critic_loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
-        """Compute values where utterances begin and end, and what they should be by the targets."""
+        """Compute values where utterances begin and end, and their targets."""
         hidden = self.hidden(self.critic.lm, batch)
         last = batch.ends_turn
         vs = self.critic.vs(state_ends(hidden, batch))

@@ -6,7 +6,7 @@
     A_i = R_i - V(s_i)                                       advantage "returns": V is fitted here (AWR)
     L_V = mean_i 1/2 (V(s_i) - R_i)^2                        added to L with "returns"
 
-It is what maximises E[A] under a penalty lambda KL(pi || data's policy): pi ~ pi_data exp(A / lambda). So lambda is in
+It maximises E[A] under a penalty lambda KL(pi || data's policy): pi ~ pi_data exp(A / lambda). So lambda is in
 units of return: an action that is worth lambda less than another loses a factor of e in its odds. With a critic, whose
 advantages do not move, they are computed once, before training starts.
 

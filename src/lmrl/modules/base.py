@@ -1,4 +1,4 @@
-"""What every algorithm is: a Lightning module with a loss, a policy, and a way to prepare data."""
+"""The base of every algorithm: a Lightning module with a loss, a policy, and a way to prepare data."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -82,14 +82,14 @@ class Algorithm(pl.LightningModule, DataNeeds, ABC):
 
     @abstractmethod
     def loss(self, batch: TokenBatch) -> tuple[Float[Tensor, ""], Logs]:
-        """Return the objective, and what to log about it."""
+        """Return the objective and values to log."""
 
     def acting_lms(self) -> tuple[nn.Module, ...]:
         """Return the language models whose hidden states `next_logits` and `token_scores` read."""
         return (self.lm,)
 
     def next_logits(self, hidden: tuple[Tensor, ...]) -> Tensor | GuidedLogits:
-        """Return what the next token is drawn from, given one hidden state [b, D] for each of `acting_lms`."""
+        """Return the logits of the next token, given one hidden state [b, D] for each of `acting_lms`."""
         return lm_logits(self.lm, hidden[0])
 
     def token_scores(self, hidden: tuple[Tensor, ...], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
@@ -119,14 +119,14 @@ class Algorithm(pl.LightningModule, DataNeeds, ABC):
         return None
 
     def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
-        """Turn episodes (each a list of rows in order of time) into training rows; compute here what must not move."""
+        """Turn episodes (lists of rows in order of time) into training rows; compute fixed values here."""
         return [row for episode in episodes for row in episode]
 
     def check_episodes(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> None:
         """Raise `ValueError` if nothing can be learned from fixed data; called before any stage is trained."""
 
     def as_shown(self, episode: Sequence[TokenTrajectory]) -> Sequence[TokenTrajectory]:
-        """Return what the policy was shown while it played the rows of an episode, where that is more than they say."""
+        """Return the rows as the policy saw them while acting, including text that a wrapper added."""
         return episode
 
     def export(self, folder: Path) -> None:
@@ -165,7 +165,7 @@ class Algorithm(pl.LightningModule, DataNeeds, ABC):
         return bool(mean_over_processes(torch.tensor(float(needs), device=self.device)) > 0)
 
     def logits(self, lm: Any, hidden: Float[Tensor, "N D"], temperature: float | int = 1.0) -> Float[Tensor, "N V"]:
-        """Return the logits of what the policy may say, as while acting: never padding.
+        """Return the logits of the tokens that acting can sample: never padding.
 
         A pretrained model knows nothing about a pad token that was added to it, and may find it likelier than all else.
         """
@@ -272,7 +272,7 @@ class Algorithm(pl.LightningModule, DataNeeds, ABC):
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def after_step(self) -> None:
-        """Update what follows the trained weights, such as target networks."""
+        """Update networks that follow the trained weights, such as targets."""
 
     def configure_optimizers(self) -> Any:
         """Optimize the language model, and value heads at their own rate, on one schedule."""

@@ -11,8 +11,8 @@ learns nothing about the state that it acts in, whereas predicting the next obse
 
 Acts by sampling from the language model. Filtered BC is this loss on the best episodes (a filter in the YAML). With
 `least_return` c it is filtered by action as well: only those count after which the episode earned at least c. In a game
-that is won by its last action and costs until then, c = 0 leaves the winning actions: what they have in common is what
-the history tells, whereas most others were made at random.
+that is won by its last action and costs until then, c = 0 leaves the winning actions, which follow
+from the history, whereas most others were made at random.
 
 Sources: Abdulhai et al. 2023 (arXiv 2311.18232), section 4 and appendix F. Differences from LMRL-Gym's code: none in
 the loss; its maze scripts train on the 10 % of the data meant for evaluation, which is not copied.
@@ -54,7 +54,7 @@ class BC(Algorithm):
 
     Args:
         non_action_weight: weight w of the tokens that are not actions, at least 0.
-        least_return: what an episode must earn from an action on, undiscounted, for the action to be imitated. `None`:
+        least_return: undiscounted return-to-go from which on an action is imitated. `None`:
             all are.
         common: see `Algorithm`.
     """

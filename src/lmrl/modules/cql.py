@@ -179,7 +179,7 @@ class CQL(Bootstrapped):
         return best_value(q, prior, self.sampleable, support=self.decoding.support)
 
     def _is_known(self, batch: TokenBatch) -> Bool[Tensor, " N"]:
-        """Return for which decisions the data tell what B needs."""
+        """Return the decisions for which the data contain the inputs of B."""
         if self.backup != "sarsa":
             return batch.is_known
         return batch.is_known & (~batch.bootstraps | (batch.extras["next_action"] >= 0))

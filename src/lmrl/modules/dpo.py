@@ -153,7 +153,7 @@ class DPO(Algorithm):
         return log_prob(self.logits(self.lm, states), batch.action)
 
     def _marked(self, episode: Episode, pair: int, sign: float) -> Iterator[TokenTrajectory]:
-        """Write into an episode's rows what the loss needs to know about them."""
+        """Attach the inputs of the loss to an episode's rows."""
         length = sum(int(row.is_decision.sum()) for row in episode)
         share = sign / length if self.per_token else sign
         for step, row in enumerate(episode):

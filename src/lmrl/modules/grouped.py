@@ -54,7 +54,7 @@ class Grouped(Algorithm):
         return [{name: np.concatenate([part[name] for part in episode]) for name in episode[0]} for episode in parts]
 
     def logs_of_round(self, device: Any) -> Logs:
-        """Return what `prepare` found about the round, on the device of the loss."""
+        """Return the logs of `prepare` about the round, on the device of the loss."""
         return {name: value.to(device) for name, value in self.round_logs.items()}
 
     def _read(self, batch: TokenBatch) -> dict[str, Tensor]:

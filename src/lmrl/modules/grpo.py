@@ -58,7 +58,7 @@ def grpo_loss(
         old_log_probs: log pi_old.
         reference: log pi_ref.
         advantages: A of its episode.
-        share: c, what the token counts by the length of its episode.
+        share: c, the weight of the token by the length of its episode.
         weight: how often each occurs.
         clip_low: eps_low.
         clip_high: eps_high.

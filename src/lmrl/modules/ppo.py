@@ -100,7 +100,7 @@ def gae(
     Args:
         values: V where each decision is made.
         next_values: V after it; 0 where the episode has ended.
-        rewards: what it earned.
+        rewards: its rewards.
         gammas: the discount between each decision and the next.
         lambdas: the decay of the trace between each decision and the next.
     """
@@ -121,7 +121,7 @@ def turn_gae(
     gamma: float,
     trace: float,
 ) -> tuple[Float[np.ndarray, " A"], Float[np.ndarray, " A"]]:
-    """Return advantages and returns where an action is one step: its tokens share what its beginning is given."""
+    """Return advantages and returns where an action is one step: its tokens share the values of its beginning."""
     turn = np.cumsum(ends_turn) - ends_turn  # the index of each decision's action
     begins = np.append(0, np.flatnonzero(ends_turn)[:-1] + 1)
     earned = np.bincount(turn, weights=rewards).astype(np.float32)
@@ -142,7 +142,7 @@ class PPO(Algorithm):
     Args:
         gamma: discount, in (0, 1].
         discount_per: "token" (the paper) or "turn": where gamma and lambda apply.
-        advantage_per: "token" (the paper) or "turn": what one step of the estimate is.
+        advantage_per: "token" (the paper) or "turn": one step of the estimate.
         trace: lambda, in [0, 1].
         clip: eps, above 0.
         value_clip: eps_v, above 0; `None`: no clipping.
@@ -158,7 +158,7 @@ class PPO(Algorithm):
         common: see `Algorithm`.
 
     Raises:
-        ValueError: what `decoding` and `rerank` say cannot be learned from, see `check_on_policy_decoding`.
+        ValueError: `decoding` or `rerank` cannot be learned from, see `check_on_policy_decoding`.
     """
 
     is_on_policy = True
@@ -236,7 +236,7 @@ class PPO(Algorithm):
         log_ratio = found["old_log_probs"] - found["reference"]
         earned = np.concatenate([row.rewards[row.is_decision] for row in episode]) * self.reward_scale
         rewards = (earned - float(self.kl_weight) * log_ratio).astype(np.float32)
-        # What follows a row is where the next one begins; only after the last one it has to be looked at separately.
+        # A row is followed by the beginning of the next one; only the last one's successor is computed separately.
         after = np.append(found["old_values"][1:], found["following"][-1:])
         if self.advantage_per == "turn":
             advantages, returns = turn_gae(

@@ -1,7 +1,7 @@
-"""Return-conditioned behaviour cloning: imitate the actions of the data, told what they led to; ask for the best.
+"""Return-conditioned behaviour cloning: imitate the actions of the data given their return; condition on the best.
 
-Before the state of each action stands a text c(R) such as "return: -12" and a line break. In the data, R_i is what the
-episode earned from that action on; while acting, it is what is left of the target return g:
+Before the state of each action stands a text c(R) such as "return: -12" and a line break. In the data, R_i is the
+return of the episode from that action on; while acting, it is the rest of the target return g:
 
     L      = -(1/n) sum_i log pi(a_i | c(R_i), s_i)          over the n agent tokens of a batch
     R_i    = sum_{k >= i} r_k                                undiscounted, over the actions k of the episode
@@ -57,7 +57,7 @@ def rcbc_loss(
 
 
 def returns_to_go(episode: Sequence[TokenTrajectory]) -> Float[np.ndarray, " H"]:
-    """Return what an episode earned from each action on, in order of time."""
+    """Return the return-to-go of each action of an episode, in order of time."""
     rewards = np.concatenate([row.rewards[row.is_decision] for row in episode]).astype(np.float64)
     ends = np.concatenate([row.ends_turn for row in episode])
     return rewards[::-1].cumsum()[::-1][np.append(True, ends[:-1])]
@@ -123,7 +123,7 @@ class RCBC(Algorithm):
             raise ValueError(f"algo.module.template must be a text with one {{}} in it, got {template!r}")
         self.target_return, self.template, self._digits = target_return, template, digits
         self.non_action_weight = non_action_weight
-        # What the data say and acting needs: buffers, so that checkpoints keep them.
+        # Values from the data that acting needs: buffers, so that checkpoints keep them.
         self.register_buffer("target", torch.tensor(float(target_return or 0.0), dtype=torch.float64))
         self.register_buffer("lowest", torch.tensor(-math.inf, dtype=torch.float64))
         self.register_buffer("highest", torch.tensor(math.inf, dtype=torch.float64))
@@ -132,7 +132,7 @@ class RCBC(Algorithm):
         self.codec.check([self.asks().text(-1234567890.0), self.asks().text(0.0)])
 
     def asks(self) -> ReturnToGo:
-        """Return what says how much of the target return is left."""
+        """Return the conditioner that writes the rest of the target return."""
         return ReturnToGo(
             template=self.template,
             digits=int(self.digits),
@@ -151,7 +151,7 @@ class RCBC(Algorithm):
         self.prepare(episodes)
 
     def prepare(self, episodes: Sequence[Sequence[TokenTrajectory]]) -> list[TokenTrajectory]:
-        """Put what was earned from each action on before its state, and remember the range of these returns.
+        """Put the return-to-go of each action before its state, and remember the range of these returns.
 
         Raises:
             ValueError: with the texts a row is longer than the model can read, or the tokenizer cannot write them.
@@ -189,11 +189,11 @@ class RCBC(Algorithm):
         return loss, logs | {"language_model": rcbc_loss(predicted, token, weight)}
 
     def policy(self) -> Policy:
-        """Return a policy that is told what is left of the target return."""
+        """Return a policy that reads the rest of the target return."""
         return Conditioned(super().policy(), self.asks().condition)
 
     def export(self, folder: Path) -> None:
-        """Write the language model, and beside it what text to put in front of what it reads."""
+        """Write the language model, and beside it the text that conditions it."""
         super().export(folder)
         says = json.dumps(asdict(self.asks()), indent=2)
         (folder / "conditioning.json").write_text(says + "\n", encoding="utf-8")

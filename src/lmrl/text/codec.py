@@ -16,7 +16,7 @@ class Codec:
     """A tokenizer as the rest of lmrl sees it.
 
     Every turn is encoded on its own, in training and while acting, so that no token straddles two turns and a
-    training row is exactly what generation saw. Turns that a model sampled keep their ids and are never encoded.
+    training row is exactly the sequence of generation. Turns that a model sampled keep their ids and are never encoded.
 
     Args:
         tokenizer: any Hugging Face tokenizer that has a pad token.

@@ -29,14 +29,14 @@ class TokenTrajectory:
     rewards: Float[np.ndarray, " T"]
     """An action's reward sits on its last token; all others are 0."""
     turn: Int[np.ndarray, " T"]
-    """Index of the turn that a token belongs to: what turn-level discounts and critics need."""
+    """Index of the turn that a token belongs to, for turn-level discounts and critics."""
     successor: Int[np.ndarray, " S"] | None
     """The state after the last action. `None`: nothing to bootstrap from (see `terminated` and `is_known`)."""
     terminated: bool
     is_known: bool
     """False where a recording breaks off right after an action: no target can be computed for that action."""
     extras: Mapping[str, Float[np.ndarray, " A"]] = field(default_factory=dict)
-    """What an algorithm's `prepare` computed for each of the row's A decisions, e.g. returns or old log-probs."""
+    """Values of an algorithm's `prepare` for each of the row's A decisions, e.g. returns or old log-probs."""
 
     @property
     def ends_turn(self) -> Bool[np.ndarray, " A"]:
@@ -87,7 +87,7 @@ class TokenBatch:
     """Right-padded rows, and their decisions laid out flat.
 
     The hidden state at `hidden[row, position]` has seen everything before a decision and chooses `action`; the value
-    of what follows is read at `hidden[next_row, next_position]`. This is the only place that shifts by one token:
+    of its successor is read at `hidden[next_row, next_position]`. This is the only place that shifts by one token:
     losses see equally long vectors over decisions and never slice. Tokens that occur several times are computed once:
     rows that are equal in everything weigh as much as they occur, and others of the same tokens (with other rewards,
     successors or extras) have decisions of their own at the same place.
@@ -109,7 +109,7 @@ class TokenBatch:
     bootstraps: Bool[Tensor, " N"]
     """False where nothing follows (the episode terminated): the next value is 0."""
     is_known: Bool[Tensor, " N"]
-    """False where the recording does not say what follows: no temporal-difference target exists."""
+    """False where the recording lacks the successor: no temporal-difference target exists."""
     ends_turn: Bool[Tensor, " N"]
     """Whether a decision is the last token of its action, where a turn-level discount applies."""
     extras: dict[str, Float[Tensor, " N"]] = field(default_factory=dict)

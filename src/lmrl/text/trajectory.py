@@ -12,7 +12,7 @@ class Turn:
     text: str
     is_action: bool
     reward: float = 0.0
-    """What the environment paid for this action; observations never carry a reward."""
+    """The reward of this action; observations have none."""
     tokens: tuple[int, ...] | None = None
     """The exact ids that a model sampled. `None`: nobody sampled this turn, its text is encoded."""
     log_probs: tuple[float, ...] | None = None
@@ -26,12 +26,12 @@ class Turn:
 
 
 History = tuple[Turn, ...]
-"""What has been said so far, oldest first."""
+"""The turns so far, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """One whole episode, always stored whole: what a policy remembers of it is decided by `windows`."""
+    """One whole episode, always stored whole: `windows` determines a policy's memory of it."""
 
     turns: History
     terminated: bool

@@ -1,4 +1,4 @@
-"""The amounts of money and the percentages that a car dealer says, and what each of them is said to be."""
+"""The amounts of money and the percentages in a car dealer's utterances, and their roles."""
 
 import re
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ _MEET = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """What was said about money in one utterance; `None` is said about nothing."""
+    """The amounts of one utterance; `None`: not mentioned."""
 
     price: int | None = None
     """Dollars that the car costs."""
@@ -67,11 +67,11 @@ class Amounts:
     over_percent: float | None = None
     """Percent above the list price; 0 if the car goes for the list price."""
     is_further: bool = False
-    """What is taken off comes on top of what was taken off before."""
+    """The discount is added to earlier ones."""
     is_off_list: bool = False
-    """What is taken off is taken off the list price, whatever was asked before."""
+    """The discount is off the list price, not off the last price."""
     meets_budget: bool = False
-    """The price is what the buyer can spend, without saying how much that is."""
+    """The price is the buyer's budget, whose amount is not mentioned."""
 
 
 def normalised(text: str) -> str:
@@ -102,7 +102,7 @@ def _value(words: str) -> int:
 
 
 def read_amounts(text: str) -> tuple[Amounts, str]:
-    """Return what a normalised text says about money, and the text with `xmoney` and `xpercent` instead of amounts."""
+    """Return the amounts of a normalised text, and the text with `xmoney` and `xpercent` instead of amounts."""
     values: list[float] = []
     text = _MARK.sub("x ", text)  # Nobody may write a mark himself.
 
@@ -148,7 +148,7 @@ def _dollars(match: re.Match[str]) -> int | None:
 
 
 def _money_role(text: str, token: str) -> str:
-    """Return what a marked amount of dollars is said to be."""
+    """Return the role of a marked amount of dollars."""
     if re.search(rf"\b{token}{_OFF_BEHIND}", text) or re.search(rf"{_OFF_BEFORE}{token}\b", text):
         return "off_dollars"
     if re.search(rf"{_OLD}{token}\b", text):
@@ -159,7 +159,7 @@ def _money_role(text: str, token: str) -> str:
 
 
 def _percent_role(text: str, token: str) -> str:
-    """Return what a marked percentage is said to be."""
+    """Return the role of a marked percentage."""
     if re.search(rf"\b{token} (?:over|above|on top|more than|premium|mark-?up|higher)", text):
         return "over_percent"
     if re.search(rf"\b{token} (?:apr|interest|financ|down\b|of (?:our|the|my))", text):
@@ -169,7 +169,7 @@ def _percent_role(text: str, token: str) -> str:
 
 
 def _is_list_price(text: str) -> bool:
-    """Whether the car is said to cost what is on its sticker."""
+    """Whether the car is offered at its list price."""
     told = r"(?:is|pay|at|for|be) (?:simply |just |exactly )?(?:the |its |our )?(?:full )?(?:list|sticker) price\b"
     return bool(re.search(told, text)) and "?" not in text
 

@@ -44,7 +44,7 @@ class Talk:
     price: int | None = None
     """The price on the table."""
     offer: int | None = None
-    """What the buyer said that he would pay."""
+    """The buyer's last offer."""
     knows_budget: bool = False
     """The seller was told the budget."""
     confirmed: frozenset[str] = frozenset()
@@ -53,7 +53,7 @@ class Talk:
     decision: str = ""
     """`accept`, `reject`, or nothing yet."""
     says: tuple[str, ...] = ()
-    """What the buyer says now, as acts of his wording table."""
+    """The buyer's next utterance, as acts of his wording table."""
     said: int | None = None
     """A price that he did not take seriously."""
 
@@ -121,7 +121,7 @@ def _open(profile: Profile, talk: Talk, said: Utterance) -> Talk:
 
 
 def named_price(profile: Profile, talk: Talk, said: Utterance) -> int | None:
-    """Return the price in dollars that an utterance comes to, given what was said before; `None` if to none."""
+    """Return the price in dollars that an utterance comes to after the earlier ones; `None` if to none."""
     amounts, base = said.amounts, talk.first or profile.list_price
     if amounts.is_off_list or talk.first is None:
         base = profile.list_price
@@ -160,7 +160,7 @@ def accepts(profile: Profile, talk: Talk) -> bool:
 
 
 def _losses(profile: Profile, talk: Talk, said: Utterance, price: int | None) -> list[tuple[str, int]]:
-    """Return what the buyer complains about, and how much patience each complaint costs."""
+    """Return the buyer's complaints, each with its cost in patience."""
     turn, is_priced = talk.turn + 1, price is not None or talk.price is not None
     losses = [("confused", 1)] if not said.acts else []
     if turn > TIRED_AFTER:
@@ -213,7 +213,7 @@ def _impatient_losses(profile: Profile, talk: Talk, said: Utterance, price: int 
 
 
 def _answers(profile: Profile, acts: frozenset[str]) -> tuple[str, ...]:
-    """Return what the buyer answers to questions about his budget and his wishes."""
+    """Return the buyer's answers to questions about his budget and his wishes."""
     says = ()
     if "ask_budget" in acts:
         says += ("decline_budget" if profile.personality == "discount" else "tell_budget",)
@@ -221,7 +221,7 @@ def _answers(profile: Profile, acts: frozenset[str]) -> tuple[str, ...]:
 
 
 def _reply(profile: Profile, before: Talk, after: Talk, said: Utterance, complaint: str) -> Talk:
-    """Return what the buyer says if he goes on talking: a complaint or a remark, answers, and what he wants next."""
+    """Return the utterance of a buyer who continues: a complaint or a remark, answers, and his next wish."""
     answers = _answers(profile, said.acts)
     is_pleased = after.confirmed - before.confirmed if profile.personality == "feature" else _came_down(before, after)
     lead: tuple[str, ...] = (complaint,) if complaint else ()
@@ -237,7 +237,7 @@ def _reply(profile: Profile, before: Talk, after: Talk, said: Utterance, complai
 
 
 def _remark(profile: Profile, is_pleased: bool, said: Utterance) -> tuple[str, ...]:
-    """Return what the buyer says to something that is neither a question nor a nuisance."""
+    """Return the buyer's reply to an utterance that is neither a question nor a nuisance."""
     if is_pleased and profile.personality != "impatient":
         return ("pleased",)
     if "close" in said.acts:
@@ -246,7 +246,7 @@ def _remark(profile: Profile, is_pleased: bool, said: Utterance) -> tuple[str, .
 
 
 def _told(after: Talk, answers: tuple[str, ...], offer: int | None = None) -> dict:
-    """Return what the seller now knows about the buyer's money."""
+    """Return the seller's knowledge of the buyer's money."""
     return {"knows_budget": after.knows_budget or "tell_budget" in answers, "offer": offer or after.offer}
 
 
@@ -255,7 +255,7 @@ def _came_down(before: Talk, after: Talk) -> bool:
 
 
 def _request(profile: Profile, before: Talk, after: Talk, said: Utterance) -> tuple[str, int | None]:
-    """Return what the buyer wants next, and the price that he offers with it."""
+    """Return the buyer's next wish, and the price that he offers with it."""
     if after.price is None:
         return "ask_price", None
     if profile.personality != "discount":
@@ -269,5 +269,5 @@ def _request(profile: Profile, before: Talk, after: Talk, said: Utterance) -> tu
 
 
 def _rounded(amount: int) -> int:
-    """Round an offer down to what people say."""
+    """Round an offer down to a usual amount."""
     return amount // STEP * STEP

@@ -35,13 +35,13 @@ class CarDealer(DialogueEnv):
     utterance of the agent is answered by the partner. The conversation ends (terminated) when the buyer writes his
     decision, or without one after `max_turns` utterances: then he leaves, and is a lost buyer.
 
-    The list price belongs to the car, and is part of the profile: what anybody says that it is changes nothing. A buyer
-    who accepts pays the price that he names, but no more than the seller asked for; if he names none, what the seller
-    asked for.
+    The list price belongs to the car, and is part of the profile: no utterance changes it. A buyer
+    who accepts pays the price that he names, but no more than the seller asked for; if he names none, the seller's
+    last price.
 
     Args:
         reward: `fancy`, the price by the mean of budget and list price, or `revenue`, thousands of dollars.
-        reject_reward: what a lost buyer earns in `fancy`: `fair` or `reference`, see `loss_reward`.
+        reject_reward: the reward of a lost buyer in `fancy`: `fair` or `reference`, see `loss_reward`.
         max_turns: utterances of the agent after which the buyer leaves.
         partner: the buyer. `None`: the embedded one.
 
@@ -76,7 +76,7 @@ class CarDealer(DialogueEnv):
             "max_turns": max_turns,
             "partner": dict(told),
         }
-        """What tells this game from others; stored with data."""
+        """Identifies this game; stored with data."""
         self.profile: Profile | None = None
         """The buyer of this conversation; hidden from the agent."""
         self._turns: list[Turn] = []
@@ -119,7 +119,7 @@ class CarDealer(DialogueEnv):
         return min([*named, most]) if named else 0
 
     def _earned(self, price: int | None) -> float:
-        """Return what the end of the conversation earns."""
+        """Return the reward of the end of the conversation."""
         if self.profile is None:
             return 0.0
         case = {"budget": self.profile.budget, "list_price": self.profile.list_price, "mode": self.reward}
@@ -132,6 +132,6 @@ class CarDealer(DialogueEnv):
         return tuple({"personality": who, "budget": budget} for who in PERSONALITIES for budget in BUDGETS)
 
     def legal_actions(self) -> Sequence[str]:
-        """Return what a seller can sensibly say now, in the words of the scripted sellers."""
+        """Return sensible utterances of a seller now, in the words of the scripted sellers."""
         seen = (Turn(OPENING, is_action=False), *(Turn(turn.text, not turn.is_action) for turn in self._turns))
         return sensible_sentences(seen)

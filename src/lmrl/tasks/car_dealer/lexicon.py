@@ -16,7 +16,7 @@ FEATURES = _names("feature")
 SAID = {row["name"]: row["said"] for row in rows(__file__, "lexicon.csv")}
 """How each name stands in a sentence: brands and features with their article, types with their noun."""
 PATTERNS = {row["name"]: re.compile(rf"\b(?:{row['pattern']})\b") for row in rows(__file__, "lexicon.csv")}
-"""What in a text of small letters names each of them."""
+"""The patterns of their names in a text of small letters."""
 
 
 def mentioned(text: str, names: Iterable[str]) -> frozenset[str]:

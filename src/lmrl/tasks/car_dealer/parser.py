@@ -1,4 +1,4 @@
-"""What a car dealer says, as dialogue acts: prices, discounts and refusals, features, questions, agreement."""
+"""A car dealer's utterances as dialogue acts: prices, discounts and refusals, features, questions, agreement."""
 
 import re
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ ACTS = (
     "greet", "ask_needs", "ask_budget", "quote", "discount", "refuse", "feature", "deny", "affirm", "accept", "close",
     "talk",
 )  # fmt: skip
-"""Greets; asks what the buyer wants; asks what he can spend; names a price; offers a lower one; refuses to; says what
-the car has; says what it has not; says yes; agrees to the buyer's price; asks for the decision; anything else."""
+"""Greets; asks for the buyer's wishes; asks for his budget; names a price; offers a lower one; refuses to; names
+features of the car; names features that it lacks; says yes; agrees to the buyer's price; asks for the decision;
+anything else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """What one utterance of the seller says; one without acts could not be understood."""
+    """The meaning of one utterance of the seller; one without acts could not be understood."""
 
     acts: frozenset[str]
     amounts: Amounts
@@ -36,9 +37,9 @@ _NOT = r"\b(?:not|no|non|nope|never|nothing|none|without|unable|lacks?|hardly|ne
 
 
 @cache
-def _pattern(what: str) -> re.Pattern[str]:
-    """Return what the rows of the table of patterns with this name recognise, joined."""
-    return re.compile("|".join(row["pattern"] for row in rows(__file__, "patterns.csv") if row["what"] == what))
+def _pattern(name: str) -> re.Pattern[str]:
+    """Return the joined pattern of the rows of this name in the table of patterns."""
+    return re.compile("|".join(row["pattern"] for row in rows(__file__, "patterns.csv") if row["what"] == name))
 
 
 _NEGATION = re.compile(_NOT)
@@ -59,7 +60,7 @@ _OFFERING = re.compile(r"^(?:how about|what about|what if|how does)\b")
 
 @lru_cache(maxsize=65_536)
 def parse(text: str) -> Utterance:
-    """Return what an utterance of the seller says, whatever its capitals and line breaks."""
+    """Return the meaning of an utterance of the seller; capitals and line breaks do not matter."""
     clean = normalised(text)
     amounts, marked = read_amounts(clean)
     acts: set[str] = set()
@@ -107,7 +108,7 @@ def _read_clause(clause: str, is_question: bool, amounts: Amounts, acts: set[str
 
 
 def _read_question(clause: str, acts: set[str]) -> None:
-    """Add what a question asks for; one about a discount offers it."""
+    """Add the acts of a question; one about a discount offers it."""
     if _pattern("ask_budget").search(clause) and "xmoney" not in clause and not _BUDGET_MET.search(clause):
         acts.add("ask_budget")
     elif _pattern("ask_needs").search(clause) and not _pattern("reduction").search(clause):
@@ -117,7 +118,7 @@ def _read_question(clause: str, acts: set[str]) -> None:
 
 
 def _read_statement(clause: str, amounts: Amounts, acts: set[str]) -> None:
-    """Add what a statement says about the price, and whether it says yes or no."""
+    """Add a statement's acts about the price, and its yes or no."""
     is_negative = bool(_NEGATION.search(clause))
     if _pattern("reduction").search(clause):
         acts.add("refuse" if is_negative else "discount")
@@ -136,7 +137,7 @@ def _read_statement(clause: str, amounts: Amounts, acts: set[str]) -> None:
 def _read_features(clause: str, features: set[str], denied: set[str]) -> None:
     """Add the features that a statement says the car has, and those that it has not.
 
-    A negation is about what follows it up to the next comma, and about the rest of a list (`no GPS, no sunroof`).
+    A negation covers the words up to the next comma, and the rest of a list (`no GPS, no sunroof`).
     """
     is_negative = False
     for part in clause.split(","):
@@ -150,7 +151,7 @@ def _read_features(clause: str, features: set[str], denied: set[str]) -> None:
 
 
 def _read_amounts(amounts: Amounts, acts: set[str]) -> None:
-    """Add what the amounts say."""
+    """Add the acts of the amounts."""
     if amounts.off_dollars or amounts.off_percent:
         acts -= {"refuse"}
         acts.add("discount")

@@ -20,7 +20,7 @@ DECISION = re.compile(
     r"(?:\s*MSRP=\$(?P<msrp>[1-9][\d,]*))?(?:\s*Buy Price=\$(?P<price>[1-9][\d,]*))?",
     re.IGNORECASE,
 )
-"""What a buyer's last words end in; the seller is not shown it."""
+"""The end of a buyer's last words; the seller does not see it."""
 _QUOTES = (("\u2018", "'"), ("\u2019", "'"), ("\u201c", '"'), ("\u201d", '"'), ("\u2013", "-"), ("\u2014", "-"))
 _MOST_SAID = 4
 """Acts of one reply, at most."""
@@ -37,11 +37,11 @@ class Decision:
     msrp: int | None
     """Dollars that he calls the list price."""
     words: str
-    """What the seller hears, in one line without its line break."""
+    """The words that the seller sees, in one line without its line break."""
 
 
 def read_decision(text: str) -> Decision:
-    """Return what a buyer decided, wherever in his text that stands; his words are reduced to plain characters."""
+    """Return a buyer's decision, wherever in his text it stands; his words are reduced to plain characters."""
     text = text.strip()
     if not (text.isascii() and text.isprintable()):
         text = _plain(text)
@@ -53,7 +53,7 @@ def read_decision(text: str) -> Decision:
 
 
 def _plain(text: str) -> str:
-    """Return a text in ASCII, with spaces for what is not printed."""
+    """Return a text in ASCII, with spaces for characters that cannot be printed."""
     for fancy, plain in _QUOTES:
         text = text.replace(fancy, plain)
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
@@ -73,12 +73,12 @@ def _amount(text: str | None) -> int | None:
 class EmbeddedBuyer:
     """Answers a seller without any model; needs nothing but the brief and the dialogue, and keeps nothing.
 
-    What he does is decided by `lmrl.tasks.car_dealer.bargaining`, from the seller's utterances alone; how he says it
+    `lmrl.tasks.car_dealer.bargaining` decides his acts, from the seller's utterances alone; the wording of these
     is drawn from the request's seed and turn.
     """
 
     settings: Mapping[str, Any] = {"buyer": "embedded", "version": 2}
-    """What tells this buyer from others; stored with data."""
+    """Identifies this buyer; stored with data."""
 
     def __init__(self) -> None:
         self._uniforms = Uniforms()
@@ -92,7 +92,7 @@ class EmbeddedBuyer:
         return [Action(self._reply(request)) for request in requests]
 
     def _reply(self, request: Request) -> str:
-        """Word what the automaton says after the seller's utterances."""
+        """Word the automaton's acts after the seller's utterances."""
         brief = request.history[0].text if request.history else ""
         profile = read_brief(brief)
         said = tuple(turn.text for turn in request.history[1:] if not turn.is_action)
@@ -104,7 +104,7 @@ class EmbeddedBuyer:
 
 
 def _worded(profile: Profile, talk: Talk, draws: Sequence[float]) -> str:
-    """Say what the automaton says; a decision stands at the end."""
+    """Return the automaton's acts in words; a decision stands at the end."""
     slots = {"car": profile.car, "list": dollars(profile.list_price), "budget": dollars(profile.budget)}
     slots |= {name: dollars(getattr(talk, name) or 0) for name in ("price", "offer", "said")}
     slots["features"] = enumerate_features(talk.asked) if talk.asked else ""
@@ -125,12 +125,12 @@ def shared_buyer() -> EmbeddedBuyer:
 
 
 def understood(utterance: str) -> bool:
-    """Whether the buyer understands anything of what a seller says."""
+    """Return whether the buyer understands anything of an utterance."""
     return bool(parse(utterance).acts)
 
 
 def answer(brief: Mapping[str, Any], utterance: str) -> str:
-    """Return what a buyer says to one utterance after a greeting, with the fields of `Profile` as his brief.
+    """Return a buyer's reply to one utterance after a greeting, with the fields of `Profile` as his brief.
 
     Raises:
         ValueError: the brief is not complete.

@@ -1,4 +1,4 @@
-"""The buyer of a car: what he wants, what he would pay at most, and what a sale to him is worth."""
+"""The buyer of a car: his wishes, his highest price, and the reward of a sale to him."""
 
 import json
 import math
@@ -29,7 +29,7 @@ _USED_BELOW = 15_000
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What the seller is not told. All amounts are whole dollars."""
+    """The buyer's secrets. All amounts are whole dollars."""
 
     personality: str
     brand: str
@@ -117,20 +117,20 @@ def draw_profile(random: np.random.Generator, options: Mapping[str, Any]) -> Pro
             f"car_dealer: unknown reset options {sorted(unknown)}, known are {', '.join([*values, 'list_price'])}"
         )
     budget = options.get("budget", values["budget"])
-    is_amount = isinstance(budget, int)  # what is none is told of below
+    is_amount = isinstance(budget, int)  # other values are rejected below
     values["list_price"] = STEP * round(share * (budget if is_amount else values["budget"]) / STEP)
     return checked({**values, **options})
 
 
 def sale_reward(price: int, *, budget: int, list_price: int, mode: str) -> float:
-    """Return what a sale earns: the price by the mean of budget and list price (`fancy`), or in $1000 (`revenue`)."""
+    """Return a sale's reward: the price by the mean of budget and list price (`fancy`), or in $1000 (`revenue`)."""
     if mode == "revenue":
         return price / 1000
     return price / ((budget + list_price) / 2)
 
 
 def loss_reward(*, budget: int, list_price: int, mode: str, reject: str) -> float:
-    """Return what losing the buyer earns.
+    """Return the reward of losing the buyer.
 
     Nothing in `revenue`. In `fancy`, for a list price m and a budget b, `reference` pays `(m - b) / m` as LMRL-Gym,
     so it rewards losing a buyer whose budget is below the list price; `fair` pays the same, but never more than 0.

@@ -92,7 +92,7 @@ class PublishedCarDealer(PublishedArray):
         return Trajectory(tuple(turns), terminated=over, truncated=not over, info=facts)
 
     def _outcome(self, conversation: Mapping[str, Any], budget: int) -> tuple[float, dict[str, Any]]:
-        """Return what a conversation earned, and the facts of its end."""
+        """Return the reward of a conversation, and the facts of its end."""
         facts: dict[str, Any] = {"success": False, "budget": budget}
         output = conversation.get("output")
         if output is None:
@@ -125,7 +125,7 @@ def _line(item: Any, index: int) -> tuple[bool, str]:
 
 
 def _merged(lines: list[tuple[bool, str]]) -> list[tuple[bool, str]]:
-    """Join what one of them says in a row, and end it in a line break."""
+    """Join consecutive utterances of one side, and end them in a line break."""
     groups = groupby(lines, key=lambda line: line[0])
     return [(is_action, " ".join(words for _, words in group) + "\n") for is_action, group in groups]
 

@@ -1,4 +1,4 @@
-"""What a scripted seller knows: what he heard, what he said himself, and what can be said now."""
+"""A scripted seller's view: both sides' utterances so far, and his possible utterances now."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ PERCENTS = (5, 10, 15, 20, 25)
 OVER = (5, 10)
 """The percentages above the list price that they ask for."""
 Choice = tuple[str, Mapping[str, str]]
-"""An act of the seller's wording table, and what fills its slots."""
+"""An act of the seller's wording table, and the values of its slots."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A conversation as the seller sees it; `None` and empty are what he was not told. Amounts are dollars."""
+    """A conversation as the seller sees it; `None` and empty: not mentioned. Amounts are dollars."""
 
     turn: int
     """How often he has spoken."""
@@ -27,9 +27,9 @@ class View:
     list_price: int | None
     budget: int | None
     offer: int | None
-    """What the buyer said last that he would pay."""
+    """The buyer's last offer."""
     acts: frozenset[str]
-    """What the buyer has just said, as acts of his wording table."""
+    """The buyer's last utterance, as acts of his wording table."""
     asked: tuple[str, ...]
     """Features that he has just asked for."""
     has_priced: bool
@@ -64,7 +64,7 @@ def view(history: History) -> View:
 
 
 def choices(seen: View) -> dict[str, list[Choice]]:
-    """Return what a seller can sensibly say, by act: all ways to fill the slots of each."""
+    """Return a seller's sensible utterances by act: all ways to fill the slots of each."""
     if not seen.turn:
         return {act: [(act, {})] for act in ("greet", "greet_budget", "ask_needs", "ask_budget", "talk")}
     features = [seen.asked] if seen.asked else [(feature,) for feature in FEATURES]

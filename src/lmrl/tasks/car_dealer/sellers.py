@@ -29,7 +29,7 @@ class _Seller:
         return [self._say(request) for request in requests]
 
     def choose(self, seen: View, draws: Sequence[float]) -> Choice:
-        """Return what to say, as an act and its slots, from numbers in [0, 1)."""
+        """Return the next utterance, as an act and its slots, from numbers in [0, 1)."""
         raise NotImplementedError
 
     def _say(self, request: Request) -> Action:
@@ -49,7 +49,7 @@ class RandomSeller(_Seller):
 class ExpertSeller(_Seller):
     """Finds out who the buyer is, and sells to him for the most that he would pay.
 
-    He asks for the budget at once, and for what matters if the buyer's first words do not tell who he is. A feature
+    He asks for the budget at once, and for the wishes if the buyer's first words do not show his personality. A feature
     buyer hears that the car has all that he wants, then the price; an impatient one the price only; a discount buyer,
     who keeps his budget to himself, a price above the list price, then one after the other the most that he would pay
     with each budget that this car could be for.
@@ -82,7 +82,7 @@ class InformedSeller(_Seller):
         self.profile = profile
 
     def choose(self, seen: View, draws: Sequence[float]) -> Choice:  # noqa: ARG002 - of any seller
-        """Return what leads to a sale for the most that this buyer pays, in three turns or fewer after the greeting."""
+        """Return the utterance that leads to a sale at this buyer's highest price, in at most three turns."""
         who = self.profile.personality
         if not seen.turn:
             return "greet", {}
@@ -129,7 +129,7 @@ def _random_choice(seen: View, draws: Sequence[float]) -> Choice:
 
 
 def _sell(seen: View) -> Choice:
-    """Name the most that a buyer of this personality pays, or take what he offers."""
+    """Name the highest price of a buyer of this personality, or accept his offer."""
     if seen.list_price is not None and seen.budget is not None:
         price = _most(seen.personality, seen.budget, seen.list_price)
         if price not in seen.named:

@@ -1,4 +1,4 @@
-"""How the buyer and the scripted sellers say things, and what the sellers make of what the buyer says."""
+"""The wording of the buyer and the scripted sellers, and the sellers' reading of the buyer's sentences."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class Heard:
     personality: str
     """Whose words these are; `any` if they tell nothing about that."""
     amounts: Mapping[str, int]
-    """Dollars by the name of what they are: `list`, `price`, `offer`, `budget`."""
+    """Dollars by their role: `list`, `price`, `offer`, `budget`."""
     features: tuple[str, ...] = ()
 
 
@@ -54,7 +54,7 @@ def dollars(amount: int) -> str:
 
 @cache
 def _readers() -> tuple[tuple[str, str, str, re.Pattern[str]], ...]:
-    """Return what recognises each of the buyer's sentences at the beginning of a text, longest sentences first.
+    """Return the patterns of the buyer's sentences at the beginning of a text, longest sentences first.
 
     With each pattern stands the text before its first slot in small letters, which is quickly compared.
     """
@@ -76,12 +76,12 @@ def _reader(text: str) -> re.Pattern[str]:
 
 @lru_cache(maxsize=65_536)
 def hear(text: str, is_first: bool = False) -> tuple[Heard, ...]:
-    """Return what a text of the buyer says.
+    """Return the acts of a text of the buyer.
 
     The sentences of the embedded buyer are known. Of others, amounts and questions about features are heard.
 
     Args:
-        text: what he said.
+        text: his text.
         is_first: it is the first that he said, where an amount without a known sentence is the list price.
     """
     heard, rest = [], " ".join(text.split())
@@ -126,7 +126,7 @@ def _features(text: str) -> tuple[str, ...]:
 
 
 def _guess(sentence: str, is_first: bool) -> Heard:
-    """Return what a sentence says that is not one of the embedded buyer's."""
+    """Return the acts of a sentence that is not one of the embedded buyer's."""
     amounts = [int(match.strip("$").replace(",", "")) for match in re.findall(_DOLLARS, sentence)]
     features = _features(sentence)
     if features:

@@ -17,7 +17,7 @@ Ply = tuple[Board, Move]
 class Checks:
     """Take the positions of check out of recorded games, and as many others as `share` leaves room for.
 
-    Each is an episode of one turn: the position, and what was played. Where Black is in check, the board is turned, so
+    Each is an episode of one turn: the position and the move. Where Black is in check, the board is turned, so
     that it is told from White's side; and where nobody may castle, there is the mirror image too. 9,000 games of the
     recipe have 177,000 of them.
 
@@ -27,7 +27,7 @@ class Checks:
             drawn without replacement; where nobody may castle, every second one is mirrored).
     """
 
-    takes_turns = True  # what came before and after is lost, and what was earned with it
+    takes_turns = True  # the turns before and after are lost, with their rewards
 
     @checked
     def __init__(self, *, share: PositiveShare = 0.5, others: Literal["games", "positions"] = "games") -> None:
@@ -72,7 +72,7 @@ def _first(games: Sequence[Trajectory], room: int) -> Iterator[Trajectory]:
 def _drawn(games: Sequence[Trajectory], room: int) -> Iterator[Trajectory]:
     """Yield positions of either side without check, at most as many as there is room for."""
     plies = [(game, index, side) for game in games for index in _actions(game) for side in (_white, _black)]
-    rng = np.random.default_rng(0)  # what is drawn belongs to the data, as the checks do, and not to a run's seed
+    rng = np.random.default_rng(0)  # the draw belongs to the data, as the checks do, and not to a run's seed
     for number in rng.permutation(len(plies)).tolist():
         if not room:
             break
@@ -91,7 +91,7 @@ def _actions(game: Trajectory) -> Iterator[int]:
 
 
 def _white(game: Trajectory, index: int) -> Ply | None:
-    """Return what White played at a turn; `None` for an illegal move, which shows nothing to imitate."""
+    """Return White's move at a turn; `None` for an illegal move, which shows nothing to imitate."""
     board = read_state(game.turns[index - 1].text)
     move = read_move(board, game.turns[index].text)
     return (board, move) if move else None

@@ -73,7 +73,7 @@ class RandomizedEndgames(GameRecipe):
         """Play the game with this number."""
         seed = game_seed(self.seed, index // self._episodes_per_start)
         chance = np.random.default_rng([self.seed, 1, index])
-        # White's engine belongs to this game alone until its end, so that what it remembers is repeatable.
+        # White's engine belongs to this game alone until its end, so that its memory is repeatable.
         engines = shared_engines(self.game.partner.path, processes=1, hash_megabytes=1, purpose="end games of data")
         engines.new_game()
         epsilon = float(chance.random())
@@ -91,7 +91,7 @@ class RandomizedEndgames(GameRecipe):
         return play_game(self.game, seed, choose, info, max_moves=self._max_moves)
 
     def statistics(self, trajectories: Iterable[Trajectory]) -> dict[str, int | float]:
-        """Return the statistics of the games, and what share of the moves the engine made, if that is known."""
+        """Return the statistics of the games, and the engine's share of the moves, if it is known."""
         moves, engine, kept = {True: 0, False: 0}, {True: 0, False: 0}, []
         for trajectory in trajectories:
             kept.append(trajectory)

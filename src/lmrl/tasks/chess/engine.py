@@ -72,7 +72,7 @@ class Engines:
 
     @property
     def name(self) -> str:
-        """What the engine calls itself, with its version; it is started if it never was.
+        """The engine's own name, with its version; it is started if it never was.
 
         Raises:
             EngineFailedError: it cannot be started.
@@ -102,7 +102,7 @@ class Engines:
         return [self._known[key] for key in keys]
 
     def new_game(self) -> None:
-        """Let searches that remember forget what was searched so far."""
+        """Clear the memory of searches that remember."""
         for seat in self._seats:
             seat.is_new_game = True
 
@@ -202,13 +202,13 @@ class _Seat:
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Report what goes wrong unseen in the thread, but not an engine's death, which is dealt with."""
+    """Report errors of the thread, but not an engine's death, which is handled."""
     if not isinstance(context.get("exception"), chess.engine.EngineError):
         loop.default_exception_handler(context)
 
 
 _POOLS: dict[tuple[int, str, int, int, str], Engines] = {}
-"""The engines of this process. The key has the process's id: what a fork inherits is never used, nor closed."""
+"""The engines of this process. The key has the process's id: a fork neither uses nor closes inherited ones."""
 
 
 def shared_engines(path: str, *, processes: int, hash_megabytes: int, purpose: str = "") -> Engines:

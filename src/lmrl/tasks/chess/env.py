@@ -19,11 +19,11 @@ from lmrl.tasks.chess.strength import CHOICES, Strength
 from lmrl.text.trajectory import Turn
 
 ILLEGAL_REWARD = -1.0
-"""What a text costs that is no legal move, unless a game says otherwise."""
+"""The reward of a text that is not a legal move, by default."""
 
 
 class _Move(Enum):
-    """What became of the agent's move: Black answers it, or the game is over, or it was none."""
+    """What the agent's move led to: a reply by Black, the end of the game, or nothing (illegal)."""
 
     ANSWERED = auto()
     LAST = auto()
@@ -71,11 +71,11 @@ class EnginePlayer:
 
     @property
     def engine(self) -> str:
-        """What the engine calls itself, with its version."""
+        """The engine's own name, with its version."""
         return self.strength.engines(self.path, self.processes).name
 
     def act(self, requests: Sequence[Request]) -> list[Action]:
-        """Return one move per request; what is random depends only on the request's seed and turn.
+        """Return one move per request; random choices depend only on the request's seed and turn.
 
         Raises:
             EngineFailedError: the engine died twice over one position.
@@ -137,10 +137,10 @@ class Chess(TextEnv):
         nodes: thinking budget of the opponent `nodes`, in positions per move.
         depth: thinking budget of the opponent `depth`, in half-moves.
         max_moves: turns before the episode is cut off.
-        illegal_reward: what an illegal or unreadable move pays. At -1 an agent that makes many of them learns to end
-            the game soon, whatever that costs; a smaller price while training leaves winning worth more.
+        illegal_reward: the reward of an illegal or unreadable move. At -1 an agent that makes many of them learns to
+            end the game soon, whatever that costs; a smaller price while training leaves winning worth more.
         max_illegal: illegal or unreadable texts, one after another, before the episode is cut off. `None`: any number.
-            While training, it keeps a position in which nothing legal is found from filling the rest of the game.
+            While training, it keeps a position in which no legal move is found from filling the rest of the game.
         engine_path: Stockfish's file. `None`: `STOCKFISH_PATH`, or where packages put it.
         processes: how many engines answer at once. `None`: 2, or 1 on a single core.
 
@@ -183,7 +183,7 @@ class Chess(TextEnv):
             "opponent": strength.settings(),
             "max_moves": max_moves,
         }
-        """What tells this game from others; stored with data, in which there are no illegal moves to pay for."""
+        """Identifies this game; stored with data, in which there are no illegal moves to pay for."""
         self.board = Board()
         """The position and how it came about."""
         self._turns: int | None = None
@@ -239,7 +239,7 @@ class Chess(TextEnv):
         return Request((shown,), seed=int(self.np_random.integers(2**63)), turn=self._turns)
 
     def judge(self, reply: Action) -> StepResult:
-        """Play Black's reply, if it was asked for, and return what came of the turn.
+        """Play Black's reply, if it was asked for, and return the step's result.
 
         Raises:
             RuntimeError: no move was made before, or the reply is no legal move.

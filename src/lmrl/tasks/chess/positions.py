@@ -64,7 +64,7 @@ def read_move(board: Board, text: str) -> Move | None:
     """Return the legal move that a text in SAN means, with or without spaces, or `None` if it means none."""
     try:
         move = board.parse_san(text.replace(" ", "").strip())
-    except ValueError:  # what python-chess raises for texts that are unreadable, illegal or ambiguous
+    except ValueError:  # raised by python-chess for texts that are unreadable, illegal or ambiguous
         return None
     return move or None  # the null move counts as false
 
@@ -192,7 +192,7 @@ class Starts:
         self.sets: tuple[str, ...] = ()
         self._listed: tuple[str, ...] = (Board().fen(),)
         self.settings: Any = INITIAL
-        """What tells these starts from others, as JSON values; of a file its name and content."""
+        """Identifies these starts, as JSON values; of a file its name and content."""
         if not isinstance(positions, str):
             self.sets = tuple(map(_checked_set, positions))
             self.settings = list(self.sets)

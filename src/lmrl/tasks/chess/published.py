@@ -22,7 +22,7 @@ class PublishedChess(PublishedFile):
       games' `train.jsonl` and `val.jsonl`);
     * such objects one by one, the games ended by `done` (the older `train.jsonl`, `train_unshuffled.jsonl`);
     * objects with `from_state` and `action` (`train_bc.jsonl` and the like, shuffled): each move is an episode of its
-      own, cut off, unless it ends the game. Its reward is the stored one, or else what the rules pay for the move.
+      own, cut off, unless it ends the game. Its reward is the stored one, or else the reward by the rules.
 
     Positions and moves may have spaces between their characters or not; they are stored as the environment writes them.
     Black's last reply is not recorded, so the last move has no successor. A game counts as terminated if it is `done`
@@ -39,7 +39,7 @@ class PublishedChess(PublishedFile):
         self._max_moves = max_moves
 
     def options(self) -> Mapping[str, Any]:
-        """Return what tells the end of a game from being cut off."""
+        """Return the settings that distinguish the end of a game from a cut."""
         return {"max_moves": self._max_moves}
 
     def read(self, values: Iterator[tuple[Place, Any]]) -> Iterator[Trajectory]:
@@ -83,7 +83,7 @@ class PublishedChess(PublishedFile):
 
 
 def _foreign(value: Any) -> str:
-    """Say what is wrong with a line of none of the layouts."""
+    """Return the fault of a line that fits no layout."""
     if isinstance(value, str):
         return "the whole line: a text, as in a file of positions; use that as task.env.positions instead"
     return f"the whole line: expected a list or an object, got {short(value)}"

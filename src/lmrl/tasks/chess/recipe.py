@@ -15,7 +15,7 @@ from lmrl.text.trajectory import Trajectory, Turn
 class EngineGames(GameRecipe):
     """Plays games of Stockfish, as White, against the environment's opponent.
 
-    White's Elo is drawn evenly from [`elo_low`, `elo_high`] for every `games_per_elo` games. What is below 1350 plays
+    White's Elo is drawn evenly from [`elo_low`, `elo_high`] for every `games_per_elo` games. Values below 1350 play
     as 1350, Stockfish's minimum: with the published range that is 69 % of all draws.
 
     With the opponent `depth1` both sides play at depth 1 (White at 2 or 3 above Elo 1490 and 1597), and the data depend
@@ -85,7 +85,7 @@ def play_game(
         game: the environment.
         seed: seed of the game.
         choose: from the newest observation and the number of turns so far to White's move.
-        info: what is stored with the game beside its result.
+        info: further facts that are stored with the game.
         max_moves: turns after which the recording ends. `None`: those of the environment.
     """
     observation, _ = game.reset(seed=seed)

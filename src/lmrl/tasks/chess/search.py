@@ -48,7 +48,7 @@ class Search:
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What the engine is told before the position."""
+        """The engine's options for this search."""
         strength = ["setoption name UCI_LimitStrength value " + ("false" if self.elo is None else "true")]
         if self.elo is not None:
             strength.append(f"setoption name UCI_Elo value {self.elo}")
@@ -56,7 +56,7 @@ class Search:
 
     @property
     def limits(self) -> str:
-        """What the engine is told to stop at."""
+        """The limits of the search."""
         time = None if self.seconds is None else max(1, round(1000 * self.seconds))
         limits = {"depth": self.depth, "nodes": self.nodes, "movetime": time}
         return " ".join(f"{name} {value}" for name, value in limits.items() if value is not None)
@@ -94,7 +94,7 @@ class Question(_Command):
     def __init__(self, protocol: chess.engine.Protocol, fen: str, search: Search, *, clears: bool) -> None:
         super().__init__(protocol)
         self._protocol, self._search = protocol, search
-        # A new game is what clears the engine's memory.
+        # A new game clears the engine's memory.
         game = ["ucinewgame"] if clears else []
         self._commands = (*search.commands, *game, f"position fen {fen}", f"go {search.limits}")
         self._lines: dict[int, Candidate] = {}

@@ -9,7 +9,7 @@ from lmrl.tasks.chess.engine import Engines, shared_engines
 from lmrl.tasks.chess.search import Answer, Search
 
 LOWEST_ELO, HIGHEST_ELO = 1350, 2850
-"""What Stockfish 15.1 can limit itself to."""
+"""The range of Stockfish 15.1's limited strength."""
 STRENGTHS = ("reference", "depth1", "nodes", "depth")
 CHOICES = 4
 """Among how many of the best moves weaker play chooses."""
@@ -28,12 +28,12 @@ class Strength:
     memory, and `weaker_move` chooses among the best four by Stockfish's own rule, with randomness that it is given.
 
     `nodes` and `depth` are full strength, limited to `nodes` positions or to `depth` half-moves, from a cleared memory:
-    the same every time. They see the position, not how it came about, so that what searches too little may repeat
+    the same every time. They see the position, not how it came about, so that a shallow search may repeat
     itself until the game is a draw: with rook against king that happens below depth 10, and at 100,000 nodes still.
 
     Args:
         name: one of `STRENGTHS`.
-        elo: of `reference` and `depth1`; what is below 1350, Stockfish's minimum, counts as 1350.
+        elo: of `reference` and `depth1`; values below 1350, Stockfish's minimum, count as 1350.
         seconds: of `reference`.
         nodes: of `nodes`.
         depth: of `depth`.
@@ -65,7 +65,7 @@ class Strength:
 
     @property
     def search(self) -> Search:
-        """What the engine is asked."""
+        """The search of the engine."""
         if self.name == "reference":
             return Search(seconds=self.seconds, elo=max(self.elo, LOWEST_ELO))
         if self.name == "nodes":
@@ -75,7 +75,7 @@ class Strength:
         return Search(depth=1 + int(self.level), lines=CHOICES)
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the play, as JSON values."""
+        """Return the values that determine the play, as JSON values."""
         elo = max(self.elo, LOWEST_ELO)
         limits: dict[str, dict[str, Any]] = {
             "reference": {"elo": elo, "seconds": self.seconds},
@@ -94,7 +94,7 @@ class Strength:
         """Return the move that is played, in UCI notation.
 
         Args:
-            answer: what the engine proposed.
+            answer: the engine's proposals.
             draws: `CHOICES` numbers in [0, 1); only `depth1` uses them.
         """
         return weaker_move(answer, self.level, draws) if self.name == "depth1" else answer[0].move

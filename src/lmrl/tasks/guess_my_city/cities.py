@@ -1,4 +1,4 @@
-"""The hundred cities of Guess My City, and what is known about them.
+"""The hundred cities of Guess My City, and the facts about them.
 
 Four tables lie beside this file. `geonames.csv` is derived from GeoNames (geonames.org, Creative Commons
 Attribution 4.0) by `scripts/facts.py`; the others are curated by hand. Lists are separated by semicolons.
@@ -18,7 +18,7 @@ UNIVERSAL = frozenset(
 )
 """Themes that every large city has, whether or not it is known for them."""
 LARGE = 2_000_000
-"""Inhabitants from which on a city is known for what every large city has."""
+"""Inhabitants from which on a city has the themes of every large city."""
 KIND_THEMES = {
     "palace": "palaces",
     "castle": "castles",
@@ -81,7 +81,7 @@ class Theme:
     phrase: str
     """How it is said: `its nightlife`."""
     words: tuple[str, ...]
-    """What questions call it; an asterisk stands for any ending."""
+    """Its names in questions; an asterisk stands for any ending."""
 
 
 class City:
@@ -123,7 +123,7 @@ class City:
 
     @property
     def brief(self) -> dict[str, str]:
-        """What the citizen is told."""
+        """The citizen's brief."""
         return {"name": self.name, "country": self.country}
 
     @property
@@ -138,7 +138,7 @@ class City:
 
     @cached_property
     def themes(self) -> frozenset[str]:
-        """All themes that are true of the city: its own, its country's, and what follows from other facts."""
+        """All themes that are true of the city: its own, its country's, and those that follow from other facts."""
         own = {*self.known_for, *listed(self.land["themes"])}
         own |= {KIND_THEMES[kind] for kind, _ in self.landmarks if kind in KIND_THEMES}
         eaten = {word for dish in (*self.dishes, *self.local_dishes) for word in (plain(dish), plain(dish).split()[-1])}

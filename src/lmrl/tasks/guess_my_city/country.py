@@ -1,4 +1,4 @@
-"""True answers about a city of Guess My City: its country, and what people there speak, believe and pay with.
+"""True answers about a city of Guess My City: its country, languages, religions and neighbours.
 
 Every function takes a city and the meaning of a question, and returns the sentences that are equally good answers.
 """

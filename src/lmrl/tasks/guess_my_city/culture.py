@@ -1,7 +1,7 @@
-"""True answers about a city of Guess My City: its life, its sights and industries, and what it is known for.
+"""True answers about a city of Guess My City: its life, sights, industries and fame.
 
-Every function takes a city and the meaning of a question, and returns the sentences that are equally good answers. What
-only one city or country has is confirmed or denied, but never named in answer to an open question.
+Every function takes a city and the meaning of a question, and returns the sentences that are equally good answers. A
+fact of only one city or country is confirmed or denied, but never named in answer to an open question.
 """
 
 import re
@@ -20,7 +20,7 @@ def olympics(city: City, meaning: Meaning) -> Answers:
 
 
 def _one_of(sentence: str, values: Callable[[City], tuple[str, ...]], none: str) -> Callable[[City, Meaning], Answers]:
-    """Return what answers with one entry of a list."""
+    """Return the function that answers with one entry of a list."""
 
     def answer(city: City, meaning: Meaning) -> Answers:
         said = [sentence.format(value=value) for value in values(city)] or [none]
@@ -37,13 +37,13 @@ def _landmarks(city: City) -> tuple[str, ...]:
 
 
 def _known(city: City) -> tuple[str, ...]:
-    """Return what at least three cities are known for, among them this one."""
+    """Return the themes that this city shares with at least two others."""
     counts = {theme: sum(theme in other.known_for for other in cities()) for theme in city.known_for}
     return tuple(themes()[theme].phrase for theme, count in counts.items() if count >= 3)
 
 
 def _national(column: str) -> Callable[[City], tuple[str, ...]]:
-    """Return what reads a column of the city's country, leaving out what only one country has."""
+    """Return the reader of a column of the city's country, without values of only one country."""
     return lambda city: tuple(value for value in listed(city.land[column]) if value in common(column))
 
 

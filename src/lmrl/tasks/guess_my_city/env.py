@@ -52,7 +52,7 @@ class GuessMyCity(DialogueEnv):
             "citizen": dict(told) if isinstance(told, Mapping) else type(self.partner).__qualname__,
             "yes_no_only": yes_no_only,
         }
-        """What tells this game from others; stored with data."""
+        """Identifies this game; stored with data."""
         self._city: City = cities()[0]
 
     @property
@@ -96,7 +96,7 @@ class GuessMyCity(DialogueEnv):
         return f"{answer}\n", 0.0 if success else -1.0, is_over, info
 
     def _permitted(self, question: str, answer: str) -> str:
-        """Return the citizen's answer, or what stands for one that it must not give."""
+        """Return the citizen's answer, or the replacement of one that it must not give."""
         return SECRET_CITY if gives_away(answer, question, self._city) else answer or UNSURE
 
     def evaluation_starts(self) -> Sequence[Mapping[str, Any]]:

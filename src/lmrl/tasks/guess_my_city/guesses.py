@@ -1,4 +1,4 @@
-"""Names in Guess My City: what counts as a guess, and which answers give the secret away."""
+"""Names in Guess My City: guesses, and answers that give the secret away."""
 
 import re
 import unicodedata
@@ -35,7 +35,7 @@ _TAIL = re.compile(
 
 @cache
 def _calls() -> dict[str, City]:
-    """Return what stands for a city at the end of a guess: a name, alone or with its country or province."""
+    """Return the forms of a city at the end of a guess: a name, alone or with its country or province."""
     calls: dict[str, City] = {}
     for city in cities():
         for name in map(plain, city.names):
@@ -47,7 +47,7 @@ def _calls() -> dict[str, City]:
 
 
 def guessed_text(question: str) -> str | None:
-    """Return what a question proposes as the city, in `plain` letters, or `None` if it has not the form of a guess."""
+    """Return the city that a question proposes, in `plain` letters, or `None` if it is not a guess."""
     match = _GUESS.match(plain(question))
     return _TAIL.sub("", match["rest"]).removeprefix("the city of ") if match else None
 
@@ -96,7 +96,7 @@ def cities_in(text: str) -> set[str]:
 def gives_away(reply: str, question: str, city: City) -> bool:
     """Tell whether a reply names the city or its country although the question does not.
 
-    What the question names itself may be confirmed, unless the question is a list: whoever names several cities would
+    A name in the question may be confirmed, unless the question is a list: whoever names several cities would
     otherwise have the right one picked out.
     """
     told = mentions(reply, city)

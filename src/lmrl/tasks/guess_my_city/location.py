@@ -56,7 +56,7 @@ def country(_city: City, _meaning: Meaning) -> Answers:
 
 
 def nickname(_city: City, _meaning: Meaning) -> Answers:
-    """Do not tell what would give the city away."""
+    """Refuse the nickname, which would give the city away."""
     return ["I cannot tell its nickname, which would give my city away."]
 
 

@@ -1,7 +1,7 @@
-"""True answers about a city of Guess My City: its climate, its waters and mountains, and what threatens it.
+"""True answers about a city of Guess My City: its climate, its waters, mountains and dangers.
 
-Every function takes a city and the meaning of a question, and returns the sentences that are equally good answers. What
-only one city has is confirmed or denied, but never named in answer to an open question.
+Every function takes a city and the meaning of a question, and returns the sentences that are equally good answers. A
+name of only one city is confirmed or denied, but never named in answer to an open question.
 """
 
 import re
@@ -128,7 +128,7 @@ _PLAIN = "a|the|any|major|large|big|main|famous|great|high|same|this|well-known|
 
 
 def _feature(column: str, noun: str, has: str, lacks: str) -> Callable[[City, Meaning], Answers]:
-    """Return what answers about rivers, lakes, mountains or islands: a column of the table."""
+    """Return the function that answers about rivers, lakes, mountains or islands, a column of the table."""
 
     def answer(city: City, meaning: Meaning) -> Answers:
         values = listed(city.own[column])

@@ -1,4 +1,4 @@
-"""What a question of Guess My City is about."""
+"""The topic of a question of Guess My City."""
 
 import re
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def _topic(step: str, text: str) -> str | None:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a question is about."""
+    """The topic of a question, with its details."""
 
     topic: str
     text: str
@@ -61,7 +61,7 @@ def cleaned(question: str) -> tuple[str, bool]:
 
 @lru_cache(maxsize=4096)
 def parse(question: str) -> Meaning | None:
-    """Return what a question is about, or `None` if it is not understood."""
+    """Return the topic of a question, or `None` if it is not understood."""
     text, is_closed = cleaned(question)
     if not text:
         return None
@@ -96,7 +96,7 @@ def _by_words(question: str, text: str, is_closed: bool) -> Meaning | None:
 
 
 def _by_places(question: str, text: str, is_closed: bool) -> Meaning | None:
-    """Decide what names no theme: a place, the city in general, or a name that nobody knows."""
+    """Classify a question without a theme: a place, the city in general, or a name that nobody knows."""
     if _WHERE.search(text) or (is_closed and places(text)):
         return Meaning("place", text, is_closed)
     if about := _topic("about", text):

@@ -36,7 +36,7 @@ def city_of(name: str) -> City:
 
 
 def understood(question: str) -> bool:
-    """Tell whether the citizen knows what a question is about."""
+    """Return whether the citizen understands a question."""
     return parse(question) is not None
 
 
@@ -60,8 +60,8 @@ def answer(brief: Mapping[str, str], question: str) -> str:
     """Return the first of the citizen's answers, without its line break.
 
     Args:
-        brief: what the citizen is told; `name` is the city's.
-        question: what it is asked.
+        brief: the citizen's brief; `name` is the city's.
+        question: the question.
     """
     return replies(brief["name"], question)[0].rstrip("\n")
 
@@ -74,7 +74,7 @@ class EmbeddedCitizen:
     """
 
     settings: ClassVar[dict[str, str]] = {"kind": "embedded", "version": "2"}
-    """What tells it from other partners; the version changes whenever answers do."""
+    """Identifies it; the version changes whenever answers do."""
 
     def __init__(self) -> None:
         self._uniforms = Uniforms()
@@ -102,7 +102,7 @@ def embedded_citizen() -> EmbeddedCitizen:
 
 
 def questions(path: str | Path) -> Iterator[tuple[dict[str, str], str, str]]:
-    """Read questions to try: for each the brief, the question, and what is expected of the answer (may be empty).
+    """Read questions to try: for each the brief, the question, and the expected answer (may be empty).
 
     A CSV file has the columns `name` (of the city), `question` and `answer`. A JSON file has
     the raw layout of LMRL-Gym's data, from which the questions are taken.

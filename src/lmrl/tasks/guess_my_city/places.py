@@ -59,14 +59,14 @@ def _countries(city: City) -> set[str]:
 
 
 def _provinces(city: City) -> set[str]:
-    """Return the names of a city's province, with and without what it is called."""
+    """Return the names of a city's province, with and without the word for its kind."""
     name = plain(city.own["province"])
     short = re.sub(r" (province|state|district|governorate|metropolis|municipality|region|federal district)$", "", name)
     return {word for word in (name, short) if word and word not in _common_words()}
 
 
 def _named(column: str, ending: str) -> Callable[[City], set[str]]:
-    """Return what reads the names in a column of the table, with and without the word for their kind."""
+    """Return the reader of the names in a column of the table, with and without the word for their kind."""
 
     def names(city: City) -> set[str]:
         full = {plain(name) for name in listed(city.own[column])}

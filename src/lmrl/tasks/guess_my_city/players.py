@@ -1,4 +1,4 @@
-"""Scripted players of Guess My City: what they believe after every answer, and what they ask next."""
+"""Scripted players of Guess My City: their beliefs after every answer, and their next questions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,8 +104,8 @@ def gains(weights: Beliefs, yes_no_only: bool = False) -> Float64[np.ndarray, " 
 class ExpertPlayer:
     """Asks the most informative question, and proposes a city as soon as it is as likely as not.
 
-    It knows what the embedded citizen may answer, and reads nothing but the dialogue. It looks one question ahead, so
-    it is no upper bound.
+    It knows the possible answers of the embedded citizen, and reads nothing but the dialogue. It looks one question
+    ahead, so it is not an upper bound.
 
     Args:
         yes_no_only: as for the environment.
@@ -127,7 +127,7 @@ class ExpertPlayer:
 
 
 def choose(history: History, yes_no_only: bool) -> tuple[int, bool]:
-    """Return what the expert says: the index of a city and true, or of a question and false."""
+    """Return the expert's choice: the index of a city and true, or of a question and false."""
     weights = beliefs(history)
     best = int(np.argmax(np.round(weights, 9)))
     if weights[best] >= SURE or sum(turn.is_action for turn in history) >= _LAST:

@@ -1,4 +1,4 @@
-"""Offline data of Guess My City: casual players who guess at the end, and some who know what they want."""
+"""Offline data of Guess My City: casual players who guess at the end, and some skilled ones."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -23,8 +23,8 @@ ANCHOR_GAMES = 2
 class MixedQuestioners(GameRecipe):
     """Plays the behaviour policy of the data: two kinds of questioners, in the real environment.
 
-    A casual player asks what comes to mind, but nothing twice, takes an answer into account with probability
-    `attention`, and proposes a city with the last question only, drawn from what it then believes. A skilled player
+    A casual player asks random questions, none of them twice, takes an answer into account with probability
+    `attention`, and proposes a city with the last question only, drawn from its beliefs. A skilled player
     takes everything into account, asks the most informative question with probability `prob_smart`, and proposes the
     likeliest city as soon as it is as likely as not, or with the last question.
 

@@ -1,4 +1,4 @@
-"""What the scripted players of Guess My City may say: questions in a few wordings each, and guesses."""
+"""The repertoire of the scripted players of Guess My City: questions in a few wordings each, and guesses."""
 
 from lmrl.tasks.guess_my_city.cities import cities, themes
 

@@ -16,7 +16,7 @@ SIDES = (("to your right", (0, 1)), ("to your left", (0, -1)), ("above you", (-1
 
 @dataclass(frozen=True, slots=True)
 class Rewards:
-    """What a step pays."""
+    """The reward of a step."""
 
     goal: float
     invalid: float
@@ -30,7 +30,7 @@ REWARDS: Mapping[str, Rewards] = {
     "illegal_penalty_scaled": Rewards(goal=1.0, invalid=-100.0, otherwise=-1.0),
 }
 TIME_OUT_REWARD = -1.0
-"""What the step after the last one pays, whatever the reward function."""
+"""The reward of the step after the last one, for every reward function."""
 
 
 def _spelled(cell: Cell) -> str:
@@ -79,8 +79,8 @@ class Maze(TextEnv):
 
     Args:
         layout: a name or a drawing, as `Layout.parse` takes it.
-        describe: what is told, one of `DESCRIPTIONS`.
-        reward: what is paid, one of `REWARDS`.
+        describe: the form of observations, one of `DESCRIPTIONS`.
+        reward: the reward function, one of `REWARDS`.
         max_steps: how many moves there are before the time is up.
     """
 
@@ -105,7 +105,7 @@ class Maze(TextEnv):
         self.max_steps = max_steps
         drawing = "/".join(self.layout.rows)
         self.settings = {"layout": drawing, "describe": describe, "reward": reward, "max_steps": max_steps}
-        """What tells this maze from others; stored with data."""
+        """Identifies this maze; stored with data."""
         self._describe = DESCRIPTIONS[describe]
         self._texts: dict[tuple[Cell, Cell], str] = {}
         self.goal = self.position = self.layout.goal
@@ -177,7 +177,7 @@ class Maze(TextEnv):
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """What the best possible player earns, without a time limit."""
+    """The return of the best possible player, without a time limit."""
 
     values: Mapping[Cell, float]
     """V*: from each free cell on; 0 at the goal."""

@@ -32,7 +32,7 @@ Explain = Callable[[Sequence[str]], tuple[Float[np.ndarray, "n actions"], Float[
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What is shown of one player: how likely each move is, and what each cell is worth."""
+    """The values of one player: the probability of each move, and the value of each cell."""
 
     moves: Mapping[Cell, Mapping[str, float]]
     values: Mapping[Cell, float]
@@ -40,17 +40,17 @@ class _View:
 
 
 def policy_map(*, env: Maze, explain: Explain, path: Path, gamma: PositiveShare = 1.0, title: str = "") -> Path:
-    """Draw what a policy does and what its critic expects in each cell, beside the exact optimum, as a PNG.
+    """Draw a policy's moves and its critic's values in each cell, beside the exact optimum, as a PNG.
 
     Each cell is asked about alone, as the first observation of an episode: where the observation does not tell the
-    position, cells that look alike show the same, and what the policy would remember plays no part.
+    position, cells that look alike show the same, and the policy's memory is not used.
 
     Args:
         env: the maze.
         explain: as `Explain`; probabilities may sum to less than 1, the rest is for texts that are no move.
         path: the PNG to write.
         gamma: discount of each move, for the exact values.
-        title: what the run is.
+        title: the name of the run.
 
     Raises:
         ValueError: `explain` does not return one row for each observation and one column for each move.

@@ -23,7 +23,7 @@ class PublishedMaze(PublishedFile):
     Args:
         path: the file.
         like: see `PublishedFile`.
-        goal_reward: what reaching the goal pays.
+        goal_reward: the reward of reaching the goal.
     """
 
     def __init__(self, *, path: str | Path, like: Recipe, goal_reward: Number = 0.0) -> None:
@@ -31,7 +31,7 @@ class PublishedMaze(PublishedFile):
         self._goal_reward = goal_reward
 
     def options(self) -> Mapping[str, Any]:
-        """Return what tells arriving from being cut off."""
+        """Return the settings that distinguish arrival from the time limit."""
         return {"goal_reward": self._goal_reward}
 
     def read(self, values: Iterator[tuple[Place, Any]]) -> Iterator[Trajectory]:
@@ -50,7 +50,7 @@ class PublishedMaze(PublishedFile):
 
 
 def _steps(value: Any) -> tuple[list[tuple[str, str, float]], str | None]:
-    """Return the steps (observation, action, reward) of either layout, and what was observed after the last one."""
+    """Return the steps (observation, action, reward) of either layout, and the observation after the last one."""
     if isinstance(value, list):
         return [step(item, index) for index, item in enumerate(value)], None
     if not isinstance(value, dict):

@@ -187,7 +187,7 @@ def expected_return(
     Args:
         layout: the maze.
         weights: for each cell but the goal, how often each move is chosen (any positive scale).
-        rewards: what steps pay.
+        rewards: the rewards of steps.
         max_steps: how many moves there are before the time is up.
     """
     starts = [cell for cell in layout.free if cell != layout.goal]

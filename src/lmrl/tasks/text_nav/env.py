@@ -12,7 +12,7 @@ from lmrl.tasks.text_nav.texts import OBJECTIVE, Wording, carried
 from lmrl.text.trajectory import History
 
 COMMANDS = "Admissible commands: "
-"""What the last line of every observation of a running episode begins with."""
+"""The beginning of the last line of every observation of a running episode."""
 
 
 def read_commands(text: str) -> list[str]:
@@ -29,7 +29,7 @@ class TextNav(TextEnv):
 
     Args:
         display_location: whether descriptions of rooms begin with the room's name.
-        display_inventory: whether every observation tells what the player carries.
+        display_inventory: whether every observation lists the inventory.
         max_steps: how many commands there are.
     """
 
@@ -47,7 +47,7 @@ class TextNav(TextEnv):
             "display_inventory": display_inventory,
             "max_steps": max_steps,
         }
-        """What tells this environment from others; stored with data."""
+        """Identifies this environment; stored with data."""
         self._display_location, self._display_inventory = display_location, display_inventory
         self.house = House(ROOMS[0])
         self._wording: Wording | None = None
@@ -72,7 +72,7 @@ class TextNav(TextEnv):
         return self._observation(OBJECTIVE + self._wording.describe(self.house)), {"room": room}
 
     def step(self, action: str) -> StepResult:
-        """Do what the command says; what cannot be done costs a command and changes nothing.
+        """Execute a command; an impossible one counts as a command and changes nothing.
 
         Raises:
             RuntimeError: no episode is running.
@@ -99,7 +99,7 @@ class TextNav(TextEnv):
         return tuple(f"{command}\n" for command in self.house.admissible())
 
     def _observation(self, feedback: str) -> str:
-        """Put what is always told under the feedback."""
+        """Append the parts of every observation to the feedback."""
         inventory = f"\n\n{carried(self.house)}" if self._display_inventory else ""
         return f"{feedback}{inventory}\n\n{COMMANDS}{', '.join(self.house.admissible())}\n"
 
@@ -129,7 +129,7 @@ class RandomPlayer:
 
 
 class ExpertPlayer:
-    """Brings the stale food into the fridge on a shortest way, from what the texts say.
+    """Brings the stale food into the fridge on a shortest way, from the texts alone.
 
     It knows the house, and tells rooms by the directions among the admissible commands, which differ from room to
     room: so it needs neither names of rooms nor the inventory. Where the stale food is, it knows from the newest

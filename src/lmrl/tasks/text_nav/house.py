@@ -1,4 +1,4 @@
-"""The house of Text-Nav: rooms, things, and what each command does in them; how it is put into words is not in here."""
+"""The house of Text-Nav: rooms, things, and the effects of commands, without their wording."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ CONTAINERS = frozenset({"fridge", "chest"})
 """Holders with a lid or door, closed at first; the others are supporters."""
 FOOD = frozenset({"stale food", "fresh food", "fruit"})
 CARGO, TARGET = "stale food", "fridge"
-"""What is to be put where."""
+"""The cargo and its target."""
 
 Place = tuple[str, str]
 """How something is there (`on` the floor, `in` or on the holder) and the room."""
@@ -51,7 +51,7 @@ _ARTICLES = frozenset({"a", "an", "the", "some"})
 
 
 class Reply(Enum):
-    """What came of a command; those from `NO_VERB` on are refusals, which change nothing."""
+    """The result of a command; those from `NO_VERB` on are refusals, which change nothing."""
 
     ARRIVED = auto()
     LOOKED = auto()
@@ -89,7 +89,7 @@ _REFUSALS = frozenset(reply for reply in Reply if reply.value >= Reply.NO_VERB.v
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A reply and what it is about."""
+    """A reply and its subject."""
 
     reply: Reply
     thing: str = ""
@@ -112,7 +112,7 @@ class House:
     def __init__(self, room: str) -> None:
         self.room = room
         self.contents: dict[Place, list[str]] = {place: list(things) for place, things in _AT_FIRST.items()}
-        """What is where; what came last is first."""
+        """The things of each place, newest first."""
         self._place: dict[str, Place] = {thing: place for place, things in _AT_FIRST.items() for thing in things}
         self.open: set[str] = set()
         """The containers that are open."""
@@ -134,17 +134,17 @@ class House:
 
     @property
     def held(self) -> list[str]:
-        """What the player carries, newest first."""
+        """The inventory, newest first."""
         return self.contents.get(HELD, [])
 
     @property
     def on_floor(self) -> list[str]:
-        """What lies on the floor of this room, newest first."""
+        """The things on the floor of this room, newest first."""
         return self.contents.get(("on", self.room), [])
 
     @property
     def in_reach(self) -> list[str]:
-        """What is on this room's supporter or in its open container, newest first."""
+        """The things on this room's supporter or in its open container, newest first."""
         return [] if self.is_shut else self.contents.get(("in", self.room), [])
 
     @property
@@ -172,7 +172,7 @@ class House:
         return commands
 
     def obey(self, command: str) -> Outcome:
-        """Do what a command says, if that is possible; case, articles and spare blanks do not matter."""
+        """Execute a command, if that is possible; case, articles and spare blanks do not matter."""
         verb, *rest = [word for word in command.lower().split() if word not in _ARTICLES] or [""]
         words = " ".join(rest)
         if rest and verb in _ON_ONE_THING:
@@ -187,7 +187,7 @@ class House:
         return thing == self.holder or thing in self.held or thing in self.on_floor or thing in self.in_reach
 
     def _move(self, thing: str, place: Place) -> None:
-        """Put a thing somewhere else, before what is there."""
+        """Put a thing somewhere else, before the things there."""
         self.contents[self._place[thing]].remove(thing)
         self.contents.setdefault(place, []).insert(0, thing)
         self._place[thing] = place

@@ -30,14 +30,14 @@ WALKTHROUGH: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "garden": (("go south",), ("go south",)),
     "backyard": (("go east",), ("go east",)),
 }
-"""What a player does in a room that it knows, before and after it has given the command to take the stale food."""
+"""A player's commands in a room that it knows, before and after the command to take the stale food."""
 
 
 class HalfwayRecipe(GameRecipe):
     """Plays the behaviour policy of LMRL-Gym's Text-Nav data (arXiv 2311.18232, C.2) in the real environment.
 
     Each episode draws a player. In a room of its own half it follows the walkthrough with probability `greedy`, and
-    completes what it began there; otherwise it plays a uniformly random admissible command. The paper calls the players
+    completes it there; otherwise it plays a uniformly random admissible command. The paper calls the players
     greedily optimal in their halves, which is `greedy` of 1; the published script has 0.1 by mistake.
 
     Args:
@@ -84,7 +84,7 @@ class HalfwayRecipe(GameRecipe):
         return Trajectory(tuple(turns), terminated, truncated, seed, facts)
 
     def _plan(self, chance: random.Random, player: str, has_taken: bool) -> list[str]:
-        """Return the next commands: what the walkthrough says of this room, or a random one."""
+        """Return the next commands: those of the walkthrough for this room, or a random one."""
         room = self.game.house.room
         if room in HALVES[player] and chance.random() < self._greedy:
             return list(WALKTHROUGH[room][has_taken])

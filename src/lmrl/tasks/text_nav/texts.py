@@ -9,7 +9,7 @@ from lmrl.tasks.text_nav.house import CONTAINERS, EXITS, HOLDERS, ROOMS, THINGS,
 OBJECTIVE = (
     "Your objective is to put the stale food on the table in the living room into the fridge in the kitchen.\n\n"
 )
-"""What an episode begins with."""
+"""The beginning of an episode."""
 
 ROOM_FAMILIES = {
     "name": (
@@ -118,7 +118,7 @@ def _some(things: Sequence[str]) -> str:
 
 
 def carried(house: House) -> str:
-    """Say what the player carries."""
+    """Return the text of the inventory."""
     things = _some(house.held)
     return f"You are carrying: {things}." if things else "You are carrying nothing."
 
@@ -136,7 +136,7 @@ class Wording:
         self._name_room = name_room
 
     def describe(self, house: House) -> str:
-        """Describe the room: its name, the furniture with what is on or in it, the exits, and what lies about."""
+        """Describe the room: its name, the furniture with its contents, the exits, and the things on the floor."""
         room, paragraphs = house.room, []
         if self._name_room:
             name = self._sentence(room, "name").format(room=room, a_room=with_article(room))
@@ -152,7 +152,7 @@ class Wording:
         return "\n\n".join(paragraphs)
 
     def reply(self, house: House, outcome: Outcome) -> str:
-        """Say what came of a command, as the house is after it."""
+        """Return the text of a command's result, as the house is after it."""
         if outcome.reply in (Reply.ARRIVED, Reply.LOOKED):
             return self.describe(house)
         if outcome.reply is Reply.LISTED:
@@ -169,7 +169,7 @@ class Wording:
         return ROOM_FAMILIES[family][self._drawn[_PLACES[room, family]]]
 
     def _furniture(self, house: House, holder: str) -> str:
-        """Describe the room's furniture; what is in a closed container is not told."""
+        """Describe the room's furniture; the contents of a closed container are not mentioned."""
         a_holder = a_state_holder = with_article(holder)
         if holder in CONTAINERS:
             a_state_holder = f"a closed {holder}" if house.is_shut else f"an open {holder}"

@@ -15,7 +15,7 @@ from lmrl.tasks.twenty_questions.rules import NO, YES, is_guess_of, is_question,
 OPENING = "Questions:\n"
 """The text that every game begins with."""
 QUESTION_REWARD, WIN_REWARD = -1.0, 0.0
-"""What a question pays, and what the one pays that wins."""
+"""The rewards of a question and of the winning one."""
 
 
 class TwentyQuestions(DialogueEnv):
@@ -51,7 +51,7 @@ class TwentyQuestions(DialogueEnv):
             "questions": questions,
             "oracle": dict(oracle) if isinstance(oracle, Mapping) else type(self.partner).__name__,
         }
-        """What tells this game from others; stored with data."""
+        """Identifies this game; stored with data."""
         self._questions = questions
         self._thing = self.things[0]
 

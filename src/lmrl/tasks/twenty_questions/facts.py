@@ -1,4 +1,4 @@
-"""What is known of the objects of Twenty Questions: a table of facts, and the sets of objects that they describe."""
+"""The objects of Twenty Questions: a table of facts, and the sets of objects that they describe."""
 
 import operator
 import re
@@ -11,7 +11,7 @@ from lmrl.envs.tables import rows
 OBJECTS, FACTS, WORDS = "objects.csv", "facts.csv", "words.csv"
 """The tables beside this file."""
 VALUES = {"yes": True, "mostly": True, "rarely": False, "no": False}
-"""What a fact can be, and what is then answered. `mostly` and `rarely`: either is possible, this is the usual case."""
+"""The values of a fact, and their answers. `mostly` and `rarely`: either is possible, this is the usual case."""
 NUMBERS = ("bulk_cm", "length_cm", "weight_kg")
 """The measured columns: the edge of a cube that looks as big, the longest side, the weight of a usual one."""
 _TOKEN = re.compile(r"\s*([a-z_0-9]+(?:[<>=][a-z0-9.]+)?|\[[^\]]+\]|[&|!()])")
@@ -23,7 +23,7 @@ class Thing:
     """An object that can be hidden."""
 
     name: str
-    """What the benchmark calls it; the first of its variants."""
+    """The benchmark's name, the first of its variants."""
     variants: tuple[str, ...]
     """All names that win."""
     said: str

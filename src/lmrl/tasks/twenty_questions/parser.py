@@ -1,4 +1,4 @@
-"""What a question of Twenty Questions asks: the set of objects for which its answer is yes."""
+"""The meaning of a question of Twenty Questions: the set of objects for which its answer is yes."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from lmrl.tasks.twenty_questions.facts import FACTS, NUMBERS, OBJECTS, WORDS, Fa
 from lmrl.tasks.twenty_questions.stems import DROPPED, NEGATIONS, SOFT, key, stem, words
 
 PHRASES, SIZES = "phrases.csv", "sizes.csv"
-"""The tables beside this file: what phrases mean, and things that others are compared with."""
+"""The tables beside this file: the meaning of phrases, and things for comparisons."""
 LONGEST = 124
 """Words of a question that are read, as the benchmark's oracle reads 124 tokens."""
 _FRAME = DROPPED | {"thinking", "guess", "think", "say", "or", ",", "and", "not", "to", "refer", "mean", "by", "chance"}
@@ -26,7 +26,7 @@ _LONGEST_NAME = 6
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a question was understood to ask."""
+    """The meaning of a question, as far as it was understood."""
 
     objects: int
     """The set of objects for which the answer is yes."""
@@ -83,7 +83,7 @@ class Parser:
                 self._sizes.setdefault(key(name), measures)
 
     def read(self, question: str) -> Meaning:
-        """Return what a question asks."""
+        """Return the meaning of a question."""
         said = words(rewritten(question))
         if said[1:2] == ["not"]:
             del said[1]  # isn't it: asks the same as is it
@@ -122,7 +122,7 @@ class Parser:
     def _beginning(
         self, said: list[str], places: list[int], stems: list[str], at: int, phrases: _Index
     ) -> Iterator[tuple[_Part, float]]:
-        """Yield what can begin here, with its worth: long phrases tell more than the short ones in them."""
+        """Yield the phrases that can begin here, with weights: long phrases mean more than the short ones in them."""
         compared = self._compared(said, places, at)
         if compared is not None:
             yield compared, float((compared.after - at + 1) ** 2)
@@ -192,7 +192,7 @@ class Parser:
 
 
 def _heads(stems: list[str], parts: list[_Part]) -> list[_Part]:
-    """Leave out what describes not the object but a part of it, as `long` in `have a long handle`."""
+    """Leave out words that describe a part of the object, as `long` in `have a long handle`."""
     kept, is_owned = list[_Part](), False
     for index, part in enumerate(parts):
         begins = index == 0 or parts[index - 1].after != part.first
@@ -244,5 +244,5 @@ def digest() -> str:
 
 @lru_cache(maxsize=65_536)
 def meaning(question: str) -> Meaning:
-    """Return what the packaged parser understands of a question; each text is read once."""
+    """Return the packaged parser's meaning of a question; each text is read once."""
     return parser().read(" ".join(question.split()[:LONGEST]))

@@ -16,7 +16,7 @@ from lmrl.tasks.twenty_questions.rules import NO, YES
 class EmbeddedOracle:
     """Answers yes or no about the object of a request's first text, `{"object": "Apple"}`.
 
-    What it does not understand it answers with no, as the benchmark's oracle does.
+    A question that it does not understand is answered with no, as by the benchmark's oracle.
 
     Args:
         noise: probability of the contrary answer, as a learned oracle errs; drawn from the request's seed and turn. An
@@ -34,7 +34,7 @@ class EmbeddedOracle:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What tells this oracle from others."""
+        """Identifies this oracle."""
         return {"kind": "embedded", "tables_digest": digest(), "noise": self.noise}
 
     def act(self, requests: Sequence[Request]) -> list[Action]:

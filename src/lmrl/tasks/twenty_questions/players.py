@@ -1,4 +1,4 @@
-"""Who asks in Twenty Questions without a model: what can be asked, what is best asked, and two players."""
+"""Players of Twenty Questions without a model: the questions, the best question, and two players."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -16,14 +16,14 @@ from lmrl.tasks.twenty_questions.rules import says_yes
 from lmrl.text.trajectory import History
 
 ASKED = "asked.csv"
-"""The table beside this file: what the players ask about, and in which words."""
+"""The table beside this file: the players' questions and their wordings."""
 FEW = 3
 """So many objects are guessed one by one: no question would save a guess."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What can be asked about, in all its wordings."""
+    """One question, in all its wordings."""
 
     texts: tuple[str, ...]
     objects: int
@@ -76,7 +76,7 @@ def question_texts() -> tuple[str, ...]:
 
 
 class ExpertQuestioner:
-    """The expert: asks what divides the objects that may still be hidden most evenly, and guesses when few are left.
+    """The expert: asks the question that divides the possible objects most evenly, and guesses when few are left.
 
     It reads nothing but the texts that it is shown, and understands a question as the embedded oracle does. If the
     answers contradict the table of facts, as another oracle's may, it goes on with the objects that they contradict
@@ -91,7 +91,7 @@ class ExpertQuestioner:
         return [Action(self._question(request.history)) for request in requests]
 
     def _question(self, history: History) -> str:
-        """Return what is best asked after a dialogue."""
+        """Return the best question after a dialogue."""
         candidates = possible(history)
         number = self._book.best(candidates)
         return self._book.guesses[member(candidates, 0)] if number is None else self._book.questions[number].texts[0]

@@ -21,9 +21,9 @@ _DRAWS = 4
 class MixedQuestioners(GameRecipe):
     """Plays games of skilled and of unskilled questioners against the embedded oracle.
 
-    A skilled questioner knows which objects agree with all answers so far. With probability `prob_best` it asks what
-    divides them most evenly (the expert's question), or guesses one once at most three are left; else it does what an
-    unskilled one always does: it asks anything that it has not asked in this game, or, with probability `prob_guess`,
+    A skilled questioner knows which objects agree with all answers so far. With probability `prob_best` it asks the
+    question that divides them most evenly (the expert's), or guesses one once at most three are left; else it plays
+    like an unskilled one: it asks anything that it has not asked in this game, or, with probability `prob_guess`,
     guesses an object that it holds possible. An unskilled questioner remembers the last `memory` answers only. The last
     question is always a guess. Each wording is equally likely. Every object is hidden equally often.
 

@@ -1,4 +1,4 @@
-"""The referee's rules of Twenty Questions: what is a question, what a reply says, and which question has won."""
+"""The referee's rules of Twenty Questions: questions, replies, and wins."""
 
 import re
 from functools import cache
@@ -13,7 +13,7 @@ _OPENERS = word_list("opener")
 _WORD = re.compile(r"[a-z']+")
 _TRAILING = re.compile(r"[^a-z]+$")
 _NEUTRAL = word_list("neutral")
-"""What the name in a guess is put into, hedges, and adjectives."""
+"""The frames of a name in a guess, hedges, and adjectives."""
 
 
 def is_question(text: str) -> bool:

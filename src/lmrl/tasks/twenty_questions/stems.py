@@ -42,7 +42,7 @@ def _bare(word: str) -> str:
 SOFT = frozenset(map(stem, word_list("soft"))) | {","}
 """Stems that may stand between the words of a phrase, and that alone need no answer."""
 NEGATIONS = frozenset({"not", "non", "never", "without"})
-"""Words that turn what follows them into its contrary."""
+"""Words that negate the following ones."""
 
 
 def words(text: str) -> list[str]:
@@ -52,5 +52,5 @@ def words(text: str) -> list[str]:
 
 
 def key(text: str) -> tuple[str, ...]:
-    """Return what a phrase is found by: the stems of its words that say something."""
+    """Return the key of a phrase: the stems of its meaningful words."""
     return tuple(stem(word) for word in words(text) if word not in DROPPED and word != ",")

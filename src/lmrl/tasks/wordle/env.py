@@ -22,9 +22,9 @@ GUESSES = 6
 OPENING = "Wordle:\n"
 """The text that every game begins with."""
 WRONG_REWARD, RIGHT_REWARD = -1.0, 0.0
-"""What a word pays that is not the hidden one, and what the hidden one pays."""
+"""The rewards of a wrong word and of the hidden one."""
 UNKNOWN_WORD = "\n"
-"""What is said about a guess that is no word of the list."""
+"""The observation after a guess that is not in the list."""
 _CODES = {text: code for code, text in enumerate(REPLIES)}
 
 
@@ -38,7 +38,7 @@ class Wordle(TextEnv):
     Args:
         words: a file of words, one per line, or the words themselves; `None` for the packaged list.
         feedback: `set` as LMRL-Gym, or `official`; see `Vocabulary`.
-        bad_word_reward: what a guess pays that is no word of the list.
+        bad_word_reward: the reward of a guess that is not in the list.
 
     Raises:
         ValueError: an argument is out of its range, or the word list is damaged; the message says where.
@@ -64,7 +64,7 @@ class Wordle(TextEnv):
             "feedback": feedback,
             "bad_word_reward": self.bad_word_reward,
         }
-        """What tells this game from others; stored with data."""
+        """Identifies this game; stored with data."""
         self._hidden = self._left = 0
         self._told: list[tuple[int, int]] = []
 
@@ -132,7 +132,7 @@ class Wordle(TextEnv):
 
 
 class GreedyTree:
-    """What the greedy player guesses in every situation: of the words that may be right, the most informative.
+    """The greedy player's guess in every situation: of the words that may be right, the most informative.
 
     Of the words that agree with all that was told, it guesses the one whose feedback has the highest entropy if each of
     them is equally likely to be hidden; of equal ones the first. LMRL-Gym calls this player optimal, but it is not:
@@ -147,7 +147,7 @@ class GreedyTree:
         self._guesses: dict[int, int] = {}
 
     def guess(self, words: int) -> int:
-        """Return what to guess if these words, a set, may be right; each set is thought about once."""
+        """Return the guess for a set of possible words; each set is computed once."""
         if words not in self._guesses:
             candidates = members(words)
             self._guesses[words] = candidates[int(np.argmax(np.round(self._entropies(candidates), 9)))]

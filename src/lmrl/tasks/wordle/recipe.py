@@ -1,4 +1,4 @@
-"""Offline data of Wordle: guesses that agree with what was told, mixed with guesses at random."""
+"""Offline data of Wordle: guesses that agree with all feedback, mixed with guesses at random."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from lmrl.text.trajectory import Trajectory, Turn
 
 @dataclass(frozen=True)
 class _Tables:
-    """What games are put together from; made at first use, so that the recipe travels to other processes small."""
+    """The parts of games; made at first use, so that a pickled recipe is small."""
 
     vocabulary: Vocabulary
     opening: Turn
@@ -35,10 +35,10 @@ class MixedGuesses(GameRecipe):
     from all words of the list, those guessed already too. The hidden word is drawn evenly.
 
     Games follow the tables and rewards of the environment instead of its `step`, which is many times faster;
-    `tests/test_wordle.py` plays them again in the environment and gets the same texts.
+    `tests/tasks/wordle/test_wordle.py` plays them again in the environment and gets the same texts.
 
     Args:
-        prob_smart: probability of a guess that agrees with what was told.
+        prob_smart: probability of a guess that agrees with all feedback.
         common: see `GameRecipe`.
     """
 

@@ -1,4 +1,4 @@
-"""Words of five letters: lists of them, what a guess is told about a hidden word, and sets of words as bits."""
+"""Words of five letters: lists, the feedback of guesses, and sets of words as bits."""
 
 import hashlib
 import re
@@ -29,7 +29,7 @@ Source = str | Path | Sequence[Any] | None
 
 
 class Vocabulary:
-    """The words that can be hidden and guessed, and what every guess is told about every hidden word.
+    """The words that can be hidden and guessed, and the feedback of every guess on every hidden word.
 
     Words are known by their index. A set of words is a Python integer with the bits of its words. A feedback is a code
     from 0 to 242: five digits of base three, 0 (`b`) for a letter that is absent, 1 (`y`) for one that is elsewhere in
@@ -39,7 +39,7 @@ class Vocabulary:
     The rule `official` is the newspaper's: letters in place come first, and then, from left to right, a letter is `y`
     only as often as the hidden word still has it.
 
-    What a guess is told is computed when it is first guessed, and kept: lists of thousands of words begin at once.
+    The feedback of a guess is computed when it is first guessed, and kept: lists of thousands of words begin at once.
 
     Args:
         words: the words.

@@ -47,7 +47,7 @@ from lmrl.tasks.car_dealer.wording import BUYER, SELLER, _wordings, hear
 from lmrl.tasks.maze.env import Maze
 from lmrl.text.trajectory import Trajectory, Turn
 
-HELD_OUT = Path(__file__).parent / "data" / "car_dealer_utterances.csv"
+HELD_OUT = Path(__file__).parents[2] / "data" / "car_dealer_utterances.csv"
 CAR = {"brand": "Lexus", "type": "SUV", "features": ["sunroof", "heated seats", "Apple CarPlay"]}
 MONEY = {"budget": 30_000, "list_price": 34_500}
 

@@ -43,7 +43,7 @@ from lmrl.tasks.guess_my_city.repertoire import GUESSES, SENTENCES, SHARES
 from lmrl.tasks.maze.env import Maze
 from lmrl.text.trajectory import Turn
 
-HELD_OUT = Path(__file__).parent / "data" / "guess_my_city_questions.csv"
+HELD_OUT = Path(__file__).parents[2] / "data" / "guess_my_city_questions.csv"
 NAMES = [city.name for city in cities()]
 
 

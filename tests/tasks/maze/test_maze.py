@@ -18,7 +18,7 @@ from lmrl.tasks.maze.grid import LAYOUTS, MOVES, Layout, random_layout
 from lmrl.tasks.maze.recipe import expected_return
 from lmrl.text.trajectory import Turn
 
-GOLDEN = Path(os.environ.get("LMRL_GOLDEN", Path(__file__).parent / "golden"))
+GOLDEN = Path(os.environ.get("LMRL_GOLDEN", Path(__file__).parents[2] / "golden"))
 CASES = json.loads((GOLDEN / "maze_env.json").read_text())["cases"]
 REFERENCE_NAMES = {
     "double_t_maze": "double_t",

@@ -57,7 +57,7 @@ except FileNotFoundError as error:
         raise
     pytest.skip(str(error), allow_module_level=True)
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+CONF = Path(__file__).resolve().parents[3] / "conf"
 SETS = ["kQK", "kQRK", "kRK", "kRRK"]
 ENDGAMES = partial(Chess, positions=SETS)
 START = (
@@ -435,7 +435,7 @@ def game_from(*moves: tuple[str, str]) -> Trajectory:
 
 
 def test_positions_to_practise_checks_are_written(tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "scripts" / "chess_checks.py"
+    script = Path(__file__).parents[3] / "scripts" / "chess_checks.py"
     game = game_from(("e4", "e5"), ("Nc3", "Qh4"), ("Nf3", "Qxf2+"), ("Kxf2", "d6"))
     store.save([game], tmp_path / "d", task="chess", policy="p", env_version="1", recipe={})
     call = [sys.executable, str(script), str(tmp_path / "d"), str(tmp_path / "checks.fen")]

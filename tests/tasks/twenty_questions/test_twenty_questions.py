@@ -46,7 +46,7 @@ from lmrl.tasks.twenty_questions.recipe import MixedQuestioners
 from lmrl.tasks.twenty_questions.rules import is_guess_of, is_question, says_yes
 from lmrl.text.trajectory import Trajectory, Turn
 
-HELD_OUT = Path(__file__).parent / "data" / "twenty_questions_questions.csv"
+HELD_OUT = Path(__file__).parents[2] / "data" / "twenty_questions_questions.csv"
 THINGS = {thing.name: thing for thing in facts().things}
 
 

@@ -14,7 +14,7 @@ import pytest
 from lmrl.tasks.text_nav.env import TextNav
 from lmrl.tasks.text_nav.house import ROOMS
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[2]
 GOLDEN = Path(os.environ.get("LMRL_GOLDEN", HERE / "golden")) / "text_nav_textworld.json"
 
 

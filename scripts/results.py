@@ -51,7 +51,8 @@ class Record(BaseModel):
     """Environment steps of these."""
     time: str | None
     """Training without data, earlier stages and evaluation."""
-    command: str
+    command: str | None
+    """`null`: not recorded."""
     commit: str | None
     """`null`: not recorded, before version 0.2."""
     digest: str | None
@@ -94,6 +95,21 @@ def estimate(value: Estimate | None, digits: int | None = None) -> str:
     return f"{value.mean:.{places}f}{interval}"
 
 
+def rows_of(found: Sequence[Record], task: str, algos: Sequence[str] = ()) -> list[Record]:
+    """Return the records of a task in the order of `algos`, or all of them by name if it is empty."""
+    rows = [record for record in found if record.task == task and (not algos or record.algo in algos)]
+    return sorted(rows, key=lambda record: (list(algos).index(record.algo), record.variant)) if algos else rows
+
+
+def published(task: str) -> dict[str, dict[str, str]]:
+    """Return the paper's numbers of a task as the page shows them, by method and then `return` and `score`."""
+    paper = yaml.safe_load((ROOT / "conf" / "task" / f"{task}.yaml").read_text(encoding="utf-8")).get("paper") or {}
+    return {
+        algo: {"return": estimate(Estimate(mean=row["return"], low=None, high=None)), "score": str(row["score"])}
+        for algo, row in paper.items()
+    }
+
+
 def table(found: Sequence[Record], task: str, algos: Sequence[str] = ()) -> str:
     """Return the Markdown table of a task.
 
@@ -102,12 +118,11 @@ def table(found: Sequence[Record], task: str, algos: Sequence[str] = ()) -> str:
         task: the task.
         algos: methods in the order of the rows. Empty: all, by name.
     """
-    rows = [record for record in found if record.task == task and (not algos or record.algo in algos)]
-    if algos:
-        rows.sort(key=lambda record: (list(algos).index(record.algo), record.variant))
-    published = yaml.safe_load((ROOT / "conf" / "task" / f"{task}.yaml").read_text(encoding="utf-8")).get("paper") or {}
+    rows = rows_of(found, task, algos)
+    paper = published(task)
     columns = {
         "method": [f"`{row.algo}`" + (f", {row.variant}" if row.variant else "") for row in rows],
+        "model": ["" if row.model == "tiny" else f"`{row.model}`" for row in rows],
         "seeds": [", ".join(map(str, row.seeds)) for row in rows],
         "return": [estimate(row.returns) for row in rows],
         "score": [estimate(row.score, 1) for row in rows],
@@ -116,24 +131,34 @@ def table(found: Sequence[Record], task: str, algos: Sequence[str] = ()) -> str:
         "episodes": [row.episodes or "" for row in rows],
         "steps": [row.steps or "" for row in rows],
         "time": [row.time or "" for row in rows],
-        "paper: return": [str((published.get(row.algo) or {}).get("return", "")) for row in rows],
-        "paper: score": [str((published.get(row.algo) or {}).get("score", "")) for row in rows],
+        "paper: return": [paper.get(row.algo, {}).get("return", "") for row in rows],
+        "paper: score": [paper.get(row.algo, {}).get("score", "") for row in rows],
         "commit": [row.commit or "" for row in rows],
-        "command": [f"`{row.command}`" for row in rows],
+        "command": ["" if row.command is None else f"`{row.command}`" for row in rows],
     }
     shown = {head: cells for head, cells in columns.items() if any(cells)}
-    left = ("method", "success", "time", "commit", "command")
+    left = ("method", "model", "success", "time", "commit", "command")
     lines = [shown, ["---" if head in left else "---:" for head in shown], *zip(*shown.values(), strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def page(found: Sequence[Record]) -> str:
-    """Return the text of `docs/results.md`."""
+    """Return the text of `docs/results.md`.
+
+    Raises:
+        ValueError: no table of the template has a row for a record; the message names its task and method.
+    """
+    shown: set[tuple[str, str]] = set()
+
+    def shown_table(task: str, *algos: str) -> str:
+        shown.update((row.task, row.algo) for row in rows_of(found, task, algos))
+        return table(found, task, algos)
+
     loader = Environment(loader=FileSystemLoader(RECORDS), undefined=StrictUndefined, keep_trailing_newline=True)
-    text = loader.get_template(TEMPLATE).render(table=lambda task, *algos: table(found, task, algos))
-    shown = {record.task for record in found if f"`task={record.task}`" in text}
-    if missing := sorted({record.task for record in found} - shown):
-        raise ValueError(f"results/{TEMPLATE} has no table of {', '.join(missing)}")
+    text = loader.get_template(TEMPLATE).render(table=shown_table)
+    if missing := sorted({(record.task, record.algo) for record in found} - shown):
+        names = ", ".join(f"{task}/{algo}" for task, algo in missing)
+        raise ValueError(f"results/{TEMPLATE} has no table with {names}: add the method to the table of its task")
     return text
 
 
@@ -146,13 +171,15 @@ def record_of(folder: Path) -> Record:
     try:
         summary: Any = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         provenance: Any = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        if provenance["changed"] is None:
+            raise ValueError(f"{folder}: provenance.json: changed is null: the defaults of this run are not known here")
         if summary["status"] != "finished":
             raise ValueError(f"{folder}: the run is {summary['status']}, only a finished one is a result")
         played, train = summary["evaluation"], summary["train"] or {}
         return Record(
             task=summary["task"],
             algo=summary["algo"],
-            variant=", ".join(f"{key}={json.dumps(value)}" for key, value in (provenance["changed"] or {}).items()),
+            variant=", ".join(f"{key}={json.dumps(value)}" for key, value in provenance["changed"].items()),
             model=summary["model"],
             seeds=[summary["seed"]],
             returns=_estimate(played, "return_mean", "return_ci95"),
@@ -181,7 +208,7 @@ def _count(value: int | None) -> str | None:
 
 
 def add(folder: Path, place: Path = RECORDS) -> Path:
-    """Write the record of a run and return its file; an older record of the same method, variant and seed is replaced.
+    """Write the record of a run and return its file; it replaces one of the same method, model, variant and seed.
 
     Raises:
         ValueError: the run is not finished, or its code was not committed.
@@ -190,7 +217,8 @@ def add(folder: Path, place: Path = RECORDS) -> Path:
     commit = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["git_commit"] or ""
     if commit.endswith("-dirty"):
         raise ValueError(f"{folder}: measured on uncommitted changes of {commit[:7]}; commit them and run again")
-    name = "-".join([*map(str, record.seeds), *([(record.digest or "")[:6]] if record.variant else [])])
+    is_default = not record.variant and record.model == "tiny"
+    name = "-".join([*map(str, record.seeds), *([] if is_default else [(record.digest or "")[:6]])])
     file = place / record.task / record.algo / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(record.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")

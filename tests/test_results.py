@@ -60,8 +60,9 @@ def test_a_record_stands_where_its_task_and_method_say(file: Path) -> None:
     assert (record.task, record.algo) == (file.parent.parent.name, file.parent.name)
     assert record.task in names("task")
     assert record.algo in names("algo")
-    assert f"task={record.task}" in record.command
-    assert f"algo={record.algo}" in record.command or record.variant
+    if record.command is not None:
+        assert f"task={record.task}" in record.command
+        assert f"algo={record.algo}" in record.command
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_a_record_stands_where_its_task_and_method_say(file: Path) -> None:
         ({"scroe": None}, "scroe: Extra inputs are not permitted"),
         ({"seeds": []}, "seeds: List should have at least 1 item"),
         ({"return": {"mean": "much", "low": None, "high": None}}, "return.mean: Input should be a valid number"),
-        ({"command": None}, "command: Input should be a valid string"),
+        ({"command": 3}, "command: Input should be a valid string"),
     ],
 )
 def test_a_bad_record_is_reported_with_file_and_field(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -79,6 +80,21 @@ def test_a_bad_record_is_reported_with_file_and_field(tmp_path: Path, change: di
     with pytest.raises(ValueError, match=r"0\.json: ") as caught:
         results.read(file)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["task", "return", "command", "commit"])
+def test_a_missing_field_is_reported_with_file_and_field(tmp_path: Path, field: str) -> None:
+    file = tmp_path / "0.json"
+    file.write_text(json.dumps({key: value for key, value in json.loads(FILES[0].read_text()).items() if key != field}))
+    with pytest.raises(ValueError, match=rf"0\.json: {field}: Field required"):
+        results.read(file)
+
+
+def test_a_record_without_a_row_is_reported() -> None:
+    records = results.records()
+    maze = next(record for record in records if record.task == "maze")
+    with pytest.raises(ValueError, match=r"page\.md\.j2 has no table with maze/prompted"):
+        results.page([*records, maze.model_copy(update={"algo": "prompted"})])
 
 
 def test_a_run_becomes_a_record_and_a_row(tmp_path: Path) -> None:
@@ -96,6 +112,19 @@ def test_another_configuration_has_a_record_of_its_own(tmp_path: Path) -> None:
     file = results.add(changed, tmp_path / "results")
     assert file.name == "3-ab12cd.json"
     assert results.read(file).variant == "algo.module.beta=8"
+
+
+def test_another_model_has_a_record_and_a_column_of_its_own(tmp_path: Path) -> None:
+    tiny = results.add(run(tmp_path / "tiny"), tmp_path / "results")
+    large = results.add(run(tmp_path / "large", {"model": "gpt2", "config_hash": "cd34ef56"}), tmp_path / "results")
+    assert (tiny.name, large.name) == ("3.json", "3-cd34ef.json")
+    rows = results.table([results.read(tiny), results.read(large)], "maze").splitlines()
+    assert [row.split(" | ")[1] for row in (rows[0], *rows[2:])] == ["model", "", "`gpt2`"]
+
+
+def test_a_run_with_unknown_defaults_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="changed is null"):
+        results.add(run(tmp_path / "run", provenance={"changed": None}), tmp_path / "results")
 
 
 @pytest.mark.parametrize(
